@@ -1,0 +1,49 @@
+"""Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX.
+
+from mlx_stella import load
+model = load("stella-400m")
+vectors = model.encode_document(["Green tea is made from unoxidised leaves."])
+"""
+
+from mlx_stella import blas
+
+blas.prefer_fast_blas()  # before anything imports mlx.core; see blas.py
+
+from mlx_stella.errors import (  # noqa: E402
+    CheckpointError,
+    ConfigError,
+    HubUnreachableError,
+    InputError,
+    ModelNotFoundError,
+    StellaError,
+    StellaWarning,
+    TextTooLongError,
+    VectorError,
+    WeightsError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "Encoder",
+    "HubUnreachableError",
+    "InputError",
+    "ModelNotFoundError",
+    "StellaError",
+    "StellaWarning",
+    "TextTooLongError",
+    "VectorError",
+    "WeightsError",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the encoder, and with it MLX, when it is first asked for: ``--help`` needs neither."""
+    if name in ("Encoder", "load"):
+        from mlx_stella import encoder
+
+        return getattr(encoder, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,34 @@
+"""Which texts go through the model together.
+
+Knows token counts and a budget, nothing about texts or models.
+"""
+
+from collections.abc import Sequence
+
+DEFAULT_MAX_BATCH_TOKENS = 8192
+"""Padded tokens per batch: enough rows to fill the device, small enough for a 16 GB laptop."""
+
+
+def plan(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Group rows so that little is padded and no batch exceeds the budget.
+
+    Rows are taken longest first, which puts rows of like length together and makes the first
+    batch the largest: if memory runs out, it does so at the start. A batch of n rows whose
+    longest has L tokens costs ``n * L`` padded tokens.
+
+    Args:
+        lengths: tokens of each row.
+        max_batch_tokens: padded tokens a batch may cost. A single row that costs more goes alone.
+
+    Returns:
+        Lists of row numbers; each row occurs exactly once.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if batches:
+            batch = batches[-1]
+            if lengths[batch[0]] * (len(batch) + 1) <= max_batch_tokens:
+                batch.append(row)
+                continue
+        batches.append([row])
+    return batches

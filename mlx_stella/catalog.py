@@ -1,0 +1,85 @@
+"""The models this package is made for: names, licences, sizes, prompts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_NON_COMMERCIAL = (
+    "NV-Embed is licensed CC-BY-NC-4.0: for research and other non-commercial use only"
+)
+_STELLA_DIMS = (256, 768, 1024, 2048, 4096, 6144, 8192)
+_PICCOLO_PROMPTS = {"query": "查询: ", "document": "结果: "}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published model.
+
+    Attributes:
+        alias: the short name.
+        repo: its Hub id; ``former_repos``: ids it had before, under which a cache may hold it.
+        licence: as the repository states it, or "not stated".
+        parameters: of the backbone as it is loaded here, without Dense heads.
+        dims: sizes of its vectors, the default first.
+        max_seq_length: tokens per text by default.
+        query_prompt: name of the prompt that ``encode_query`` uses, if any.
+        prompts: named prompts that the repository does not ship itself.
+        licence_notice: said once when the model is loaded.
+    """
+
+    alias: str
+    repo: str
+    licence: str
+    parameters: int
+    dims: tuple[int, ...]
+    max_seq_length: int
+    query_prompt: str | None = None
+    former_repos: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    licence_notice: str | None = None
+
+    @property
+    def repos(self) -> tuple[str, ...]:
+        return (self.repo, *self.former_repos)
+
+
+def _stella(alias: str, name: str, parameters: int) -> Entry:
+    return Entry(
+        alias,
+        f"NovaSearch/{name}",
+        "MIT",
+        parameters,
+        dims=(1024, *(dim for dim in _STELLA_DIMS if dim != 1024)),
+        max_seq_length=512,
+        query_prompt="s2p_query",
+        former_repos=(f"dunzhang/{name}",),
+    )
+
+
+def _nv_embed(alias: str, name: str, max_seq_length: int) -> Entry:
+    return Entry(
+        alias,
+        f"nvidia/{name}",
+        "CC-BY-NC-4.0",
+        0,
+        dims=(4096,),
+        max_seq_length=max_seq_length,
+        query_prompt="query",
+        licence_notice=_NON_COMMERCIAL,
+    )
+
+
+MODELS: tuple[Entry, ...] = (
+    _stella("stella-1.5b", "stella_en_1.5B_v5", 0),
+    _stella("stella-400m", "stella_en_400M_v5", 0),
+    _nv_embed("nv-embed-v2", "NV-Embed-v2", 32768),
+    _nv_embed("nv-embed-v1", "NV-Embed-v1", 4096),
+)
+
+
+def find(name: str) -> Entry | None:
+    """The entry with this alias or Hub id, whatever its capitals; None if there is none."""
+    wanted = name.lower()
+    for entry in MODELS:
+        if wanted == entry.alias or wanted in (repo.lower() for repo in entry.repos):
+            return entry
+    return None

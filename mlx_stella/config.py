@@ -1,0 +1,183 @@
+"""Read a checkpoint's JSON files into typed, frozen dataclasses.
+
+A field's annotation says what is implemented: ``int`` a number that may vary, ``Literal["gelu"]``
+the only value the code computes. :func:`parse` checks all fields of a file and reports every
+fault at once. A key that no dataclass knows and that is not listed in :data:`INERT` gets a
+warning: it may change the arithmetic, and nobody has looked.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from mlx_stella.errors import ConfigError, StellaWarning
+
+T = TypeVar("T")
+
+# Keys of config.json that do not touch an embedding: training, generation, bookkeeping.
+INERT = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _name_or_path add_cross_attention
+    add_eos add_pad_token architectures attention_dropout attention_probs_dropout_prob auto_map
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
+    cross_attention_hidden_size decoder_start_token_id directionality diversity_penalty
+    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    gradient_checkpointing hidden_dropout_prob id2label initializer_range is_decoder
+    is_encoder_decoder label2id layer_types length_penalty mask_type max_length
+    max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups num_beams
+    num_return_sequences output_attentions output_hidden_states output_past output_scores
+    pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
+    pooler_size_per_head pooler_type prefix problem_type pruned_heads remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings
+    tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+    use_bfloat16 use_cache
+    """.split()
+)
+
+
+def read_json(path: Path) -> Any:
+    """The parsed content of a JSON file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; remedy: point to a complete checkpoint directory"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as JSON ({error}); download it again") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The parsed content of a JSON file that must hold an object; same errors as read_json."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds a {type(data).__name__}, not an object")
+    return data
+
+
+def parse(cls: type[T], data: Mapping[str, Any], file: Path, inert: frozenset = INERT) -> T:
+    """Build a frozen dataclass from a JSON object, checking every field.
+
+    Raises:
+        ConfigError: keys are missing or hold values that are not implemented; all are named.
+    """
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in dataclasses.fields(cls):
+        if field.name in data:
+            value = data[field.name]
+            if fault := _fault(value, hints[field.name]):
+                faults.append(f"{field.name} = {json.dumps(value)} {fault}")
+            values[field.name] = value
+        elif field.default is dataclasses.MISSING:
+            faults.append(f"{field.name} is missing")
+    if faults:
+        raise ConfigError(f"{file}: {'; '.join(faults)}; remedy: use a checkpoint as published")
+    unknown = sorted(set(data) - set(hints) - inert)
+    if unknown:
+        warnings.warn(
+            f"{file}: ignored keys that are not known here: {', '.join(unknown)}",
+            StellaWarning,
+            stacklevel=2,
+        )
+    return cls(**values)
+
+
+def _fault(value: Any, hint: Any) -> str | None:
+    """What is wrong with a value for an annotation, or None."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        options = typing.get_args(hint)
+        if any(value == option and type(value) is type(option) for option in options):
+            return None
+        return f"is not implemented (only {', '.join(json.dumps(o) for o in options)})"
+    if origin is types.UnionType:
+        faults = [_fault(value, option) for option in typing.get_args(hint)]
+        return None if None in faults else faults[0]
+    if hint is float:
+        return None if type(value) in (int, float) else "should be a number"
+    if hint is int:
+        return None if type(value) is int and value >= 0 else "should be a whole number"
+    expected = origin or hint
+    return None if isinstance(value, expected) else f"should be a {expected.__name__}"
+
+
+@dataclass(frozen=True)
+class BackboneArgs:
+    """What every architecture's ``ModelArgs`` offers the rest of the package."""
+
+    eos_as_text: ClassVar[bool] = False
+    """The reference appends the EOS token to the text, before truncation (NV-Embed)."""
+    masks_prompt: ClassVar[bool] = False
+    """The reference keeps the prompt out of the pooling, whatever 1_Pooling says (NV-Embed)."""
+    default_pooling: ClassVar[str | None] = None
+    """Pooling of repositories without modules.json; None where guessing would be wrong."""
+    prompts: ClassVar[Mapping[str, str]] = {}
+    """Prompts of the family, for repositories that ship none."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        """Parse config.json; architectures with nested or renamed keys override this."""
+        return parse(cls, config, file)
+
+
+@dataclass(frozen=True)
+class RopeArgs:
+    """Rotary angles ``position * theta**(-2i/E) / divisor`` for pair i of a head of size E."""
+
+    theta: float
+    divisor: float = 1.0
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], head_dim: int, file: Path) -> Self:
+        """Read either spelling of the rotary settings.
+
+        Older configs have ``rope_theta`` and ``rope_scaling``; transformers 5 writes
+        ``rope_parameters``. "ntk" is the NTK-aware scaling of GTE's modeling.py
+        (https://kexue.fm/archives/9706, eq. 8): theta times factor, angles divided by
+        factor**(2/E). The GTE port in transformers spells the same thing as "linear".
+
+        Raises:
+            ConfigError: theta is missing, or the kind of scaling is not implemented.
+        """
+        scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        theta = scaling.get("rope_theta", config.get("rope_theta"))
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        factor = scaling.get("factor", 1.0)
+        if type(theta) not in (int, float) or type(factor) not in (int, float):
+            raise ConfigError(f"{file}: rope_theta is missing or not a number")
+        if scaling.get("mixed_b") is not None:
+            raise ConfigError(f"{file}: rope_scaling.mixed_b is not implemented")
+        match kind:
+            case "default":
+                return cls(float(theta))
+            case "linear":
+                return cls(float(theta), float(factor))
+            case "ntk":
+                return cls(float(theta) * factor, factor ** (2 / head_dim))
+        raise ConfigError(f"{file}: rope type {kind!r} is not implemented (default, linear, ntk)")
+
+
+def inside(directory: Path, relative: str, file: Path) -> Path:
+    """``directory / relative``, refusing a path that leaves the checkpoint's directory.
+
+    Raises:
+        ConfigError: the path is absolute or climbs out; ``file`` is where it was read.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or "\\" in relative or "\0" in relative:
+        raise ConfigError(f"{file}: refused the path {relative!r}, which leaves the checkpoint")
+    return directory / path

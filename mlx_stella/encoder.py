@@ -1,0 +1,299 @@
+"""Texts in, vectors out: the one path that the command line and every program takes."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mlx_stella import blas, heads, hub
+from mlx_stella.batching import DEFAULT_MAX_BATCH_TOKENS, plan
+from mlx_stella.checkpoint import Checkpoint, open_checkpoint
+from mlx_stella.errors import InputError, StellaWarning, TextTooLongError, VectorError
+from mlx_stella.tokenization import Tokens
+
+DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+OnLong = Literal["truncate", "error"]
+Progress = Callable[[int, int], None]
+
+
+def load(
+    name: str | os.PathLike[str], *, revision: str | None = None, dtype: str | None = None
+) -> "Encoder":
+    """Load a model.
+
+    Args:
+        name: an alias ("stella-1.5b"), a Hub id ("NovaSearch/stella_en_1.5B_v5") or a directory.
+        revision: branch, tag or commit on the Hub.
+        dtype: "float16", "bfloat16" or "float32" for the matrices and the operands of their
+            products; everything that is summed or normalised is float32 in any case. None takes
+            float16 on a GPU (twice as fast as float32, eight times as precise as bfloat16, which
+            M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
+
+    Raises:
+        ModelNotFoundError: the name leads to no checkpoint.
+        CheckpointError: the checkpoint cannot be used.
+        InputError: the dtype is unknown.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}")
+    if dtype is None:
+        dtype = "float16" if mx.default_device() == mx.gpu else "float32"
+    if dtype == "float32":
+        # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
+        # before its first product; a value set by the user stands.
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    blas.warn_if_slow()
+    source = hub.resolve(name, revision)
+    entry = source.entry
+    checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
+    if entry and entry.licence_notice:
+        warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
+    return Encoder(checkpoint, dtype)
+
+
+class Encoder:
+    """A loaded model.
+
+    Attributes:
+        checkpoint: what the directory says: prompts, heads, lengths.
+        dtype: "float16", "bfloat16" or "float32".
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str):
+        self.checkpoint = checkpoint
+        self.dtype = dtype
+        self._tokenizer = checkpoint.load_tokenizer()
+        self._backbone: nn.Module = checkpoint.load_backbone(DTYPES[dtype])
+        self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
+        self._head(checkpoint.default_dim)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The sizes a vector can have."""
+        return self.checkpoint.dims
+
+    @property
+    def default_dim(self) -> int:
+        """The size of a vector where none is asked for."""
+        return self.checkpoint.default_dim
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The named prompts."""
+        return dict(self.checkpoint.prompts.named)
+
+    @overload
+    def encode(
+        self, texts: str | Sequence[str], *, dims: Sequence[int], **options: object
+    ) -> dict[int, np.ndarray]: ...
+    @overload
+    def encode(
+        self, texts: str | Sequence[str], *, dims: None = None, **options: object
+    ) -> np.ndarray: ...
+    def encode(
+        self,
+        texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        dim: int | None = None,
+        dims: Sequence[int] | None = None,
+        normalize: bool = True,
+        max_length: int | None = None,
+        on_long: OnLong = "truncate",
+        max_batch_tokens: int = DEFAULT_MAX_BATCH_TOKENS,
+        progress: Progress | None = None,
+    ):
+        """Embed texts.
+
+        Args:
+            texts: N strings, or one. An empty string has the vector of its special tokens.
+            prompt_name: a name among ``prompts``; prompt: the prefix itself; instruction: a task
+                in a sentence, wrapped as "Instruct: ...\\nQuery: ". At most one of the three.
+            dim: size of the vectors, one of ``dims``; each is a Dense head of its own.
+            dims: several sizes, from one forward pass.
+            normalize: rows of unit length. If false, the vectors before any normalising.
+            max_length: tokens per text, special ones and prompt included; at most the model's
+                positions. By default what the checkpoint says.
+            on_long: "truncate" cuts longer texts and warns with their number, "error" raises.
+            max_batch_tokens: padded tokens that go through the model at once.
+            progress: called with (texts done, texts in all) after each batch.
+
+        Returns:
+            float32 (N, dim), rows in the order of the texts; (dim,) for one string. With
+            ``dims``: a dictionary from size to such an array.
+
+        Raises:
+            InputError: an argument or a text cannot be used; the row is named.
+            TextTooLongError: a text exceeds max_length and on_long is "error".
+            VectorError: the model gave a vector that is not finite, or is zero.
+        """
+        single = isinstance(texts, str)
+        rows = [texts] if single else list(texts)
+        sizes = self._sizes(dim, dims)
+        prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
+        if max_batch_tokens < 1:
+            raise InputError(f"max_batch_tokens must be at least 1, not {max_batch_tokens}")
+        tokens = self._tokenize(rows, prefix, self._limit(max_length), on_long)
+        masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
+        for row, text in enumerate(tokens):
+            if len(text.ids) <= masked:
+                raise InputError(
+                    f"text {row}: nothing of it fits behind the prompt of {masked} tokens; "
+                    "remedy: a larger max_length or a shorter prompt"
+                )
+
+        vectors = {size: np.empty((len(rows), size), np.float32) for size in sizes}
+        done = 0
+        for batch in plan([len(text.ids) for text in tokens], max_batch_tokens):
+            outputs = self._forward([tokens[row].ids for row in batch], masked, sizes, normalize)
+            for size, output in zip(sizes, outputs, strict=True):
+                array = np.array(output)
+                _check(array, batch, self.dtype)
+                vectors[size][batch] = array
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(rows))
+        if single:
+            vectors = {size: array[0] for size, array in vectors.items()}
+        return vectors if dims is not None else vectors[sizes[0]]
+
+    def encode_query(self, texts, *, task: str | None = None, **options):
+        """Embed questions, with the model's query prompt.
+
+        Args:
+            texts: as in :meth:`encode`, which takes the ``options`` too.
+            task: which query prompt: "s2p" (finding passages, Stella's default) or "s2s" (similar
+                sentences) for Stella, "sts", "msmarco" and others for NV-Embed. None takes the
+                model's usual one; a model without query prompts embeds the text alone. An option
+                ``prompt_name``, ``prompt`` or ``instruction`` takes its place.
+
+        Raises:
+            InputError: there is no prompt for the task; and as in :meth:`encode`.
+        """
+        return self._encode_as(self.checkpoint.prompts.for_query(task), texts, options)
+
+    def encode_document(self, texts, **options):
+        """Embed passages to be found, with the document prompt where the model has one.
+
+        Args and errors are those of :meth:`encode`.
+        """
+        return self._encode_as(self.checkpoint.prompts.for_document(), texts, options)
+
+    def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Similarity of every row of a to every row of b: the cosine, or what the model declares.
+
+        Args:
+            a: (N, dim) or (dim,); b: (M, dim) or (dim,).
+
+        Returns:
+            (N, M) float32.
+        """
+        a, b = (np.atleast_2d(np.asarray(x, np.float32)) for x in (a, b))
+        if self.checkpoint.similarity == "cosine":
+            a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+        return a @ b.T
+
+    def _encode_as(self, prompt_name: str | None, texts, options):
+        if any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction")):
+            return self.encode(texts, **options)
+        return self.encode(texts, **{**options, "prompt_name": prompt_name})
+
+    def _sizes(self, dim: int | None, dims: Sequence[int] | None) -> list[int]:
+        if dim is not None and dims is not None:
+            raise InputError("give dim or dims, not both")
+        sizes = list(dims) if dims is not None else [self.default_dim if dim is None else dim]
+        if not sizes:
+            raise InputError("dims is empty")
+        for size in sizes:
+            if size not in self.dims:
+                raise InputError(
+                    f"no head has {size} dimensions; this model offers "
+                    f"{', '.join(map(str, self.dims))}"
+                )
+        return sizes
+
+    def _limit(self, max_length: int | None) -> int:
+        if max_length is None:
+            return self.checkpoint.max_seq_length
+        least = self._tokenizer.special_tokens + 1
+        if not least <= max_length <= self.checkpoint.max_positions:
+            raise InputError(
+                f"max_length {max_length} is outside {least} to {self.checkpoint.max_positions}"
+            )
+        return max_length
+
+    def _tokenize(
+        self, texts: Sequence[str], prefix: str, limit: int, on_long: OnLong
+    ) -> list[Tokens]:
+        if on_long not in ("truncate", "error"):
+            raise InputError(f"on_long {on_long!r} is unknown; known: truncate, error")
+        tokens = self._tokenizer.encode(texts, prefix, limit)
+        long = [row for row, text in enumerate(tokens) if text.untruncated_length > limit]
+        if long and on_long == "error":
+            longest = max(tokens[row].untruncated_length for row in long)
+            raise TextTooLongError(
+                f"{len(long)} of {len(texts)} texts exceed {limit} tokens, the first is text "
+                f"{long[0]}, the longest has {longest}; remedy: a larger max_length, shorter texts "
+                'or on_long="truncate"'
+            )
+        if long:
+            warnings.warn(
+                f"{len(long)} of {len(texts)} texts were cut to {limit} tokens",
+                StellaWarning,
+                stacklevel=3,
+            )
+        return tokens
+
+    def _head(self, size: int) -> tuple[mx.array, mx.array | None] | None:
+        """The weights of a Dense head, read when first used; None for the pooled vector itself."""
+        if size not in self.checkpoint.heads:
+            return None
+        if size not in self._heads:
+            self._heads[size] = self.checkpoint.heads[size].load()
+        return self._heads[size]
+
+    def _forward(
+        self, ids: Sequence[Sequence[int]], masked: int, sizes: Sequence[int], normalize: bool
+    ) -> list[mx.array]:
+        """One batch of token ids to (B, size) float32 for each size."""
+        lengths = np.array([len(row) for row in ids])
+        length = lengths.max()
+        padded = np.zeros((len(ids), length), np.int32)  # id 0 exists everywhere; it is masked out
+        for row, row_ids in enumerate(ids):
+            padded[row, : len(row_ids)] = row_ids
+        positions = np.arange(length)
+        attention_mask = pooling_mask = None
+        if lengths.min() < length:
+            attention_mask = pooling_mask = mx.array(positions < lengths[:, None])
+        if masked:
+            pooling_mask = mx.array((positions < lengths[:, None]) & (positions >= masked))
+
+        hidden_states = self._backbone(mx.array(padded), attention_mask)
+        pooled = heads.pool(hidden_states, pooling_mask, self.checkpoint.pooling)
+        outputs = []
+        for size in sizes:
+            weights = self._head(size)
+            vector = pooled
+            if weights is not None:
+                vector = heads.dense(pooled, *weights, self.checkpoint.heads[size].activation)
+            outputs.append(heads.normalize(vector) if normalize else vector)
+        mx.eval(outputs)
+        return outputs
+
+
+def _check(vectors: np.ndarray, rows: Sequence[int], dtype: str) -> None:
+    """Refuse vectors that are not finite, or zero: they would poison whatever stores them."""
+    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+    if bad.any():
+        remedy = "" if dtype == "float32" else '; remedy: load with dtype="float32"'
+        raise VectorError(
+            f"text {rows[int(bad.argmax())]}: the model gave a vector that is not finite, or is "
+            f"zero{remedy}"
+        )

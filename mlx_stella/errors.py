@@ -1,0 +1,56 @@
+"""The errors a caller can meet, and the one warning.
+
+    StellaError
+    ├── ModelNotFoundError      an alias, Hub id or directory that leads to no checkpoint
+    │   └── HubUnreachableError not in the cache, and the network gives no answer
+    ├── CheckpointError         a checkpoint that was found but cannot be used
+    │   ├── ConfigError         a JSON file: missing, malformed, or a value not implemented
+    │   └── WeightsError        tensors: missing, extra, of the wrong shape, corrupt, not finite
+    ├── InputError              texts or arguments that cannot be embedded
+    │   └── TextTooLongError    a text beyond the limit, with ``on_long="error"``
+    └── VectorError             the model returned a vector that is not finite, or is zero
+
+    StellaWarning               something was decided that the caller may want to know
+
+Every message is for a stranger: it names the file or row, the fault and the remedy.
+"""
+
+
+class StellaError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ModelNotFoundError(StellaError):
+    """The name given leads to no checkpoint, here or on the Hub."""
+
+
+class HubUnreachableError(ModelNotFoundError):
+    """The model is not in the cache and the network gives no answer."""
+
+
+class CheckpointError(StellaError):
+    """A checkpoint was found but cannot be used."""
+
+
+class ConfigError(CheckpointError):
+    """A JSON file of the checkpoint is missing, malformed, or asks for what is not implemented."""
+
+
+class WeightsError(CheckpointError):
+    """Tensors are missing, extra, of the wrong shape, unreadable or not finite."""
+
+
+class InputError(StellaError):
+    """Texts or arguments that cannot be embedded."""
+
+
+class TextTooLongError(InputError):
+    """A text has more tokens than allowed and ``on_long="error"`` was asked for."""
+
+
+class VectorError(StellaError):
+    """The model returned a vector that is not finite, or is zero."""
+
+
+class StellaWarning(UserWarning):
+    """Something was decided that the caller may want to know; the CLI prints it in one line."""

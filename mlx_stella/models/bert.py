@@ -1,0 +1,145 @@
+"""BERT: the stella-*-zh and stella-base-en family, and other BERT sentence-transformers models.
+
+Reference: transformers' BertModel (modeling_bert.py); Devlin et al. 2018,
+https://arxiv.org/abs/1810.04805. The textbook encoder: learned absolute positions, post-norm,
+LayerNorm eps 1e-12, exact (erf) GELU. The pooler behind [CLS] is not used for embeddings and
+is dropped. Token types are all 0.
+
+Checkpoints: infgrad/stella-base-zh, -large-zh, their -v2, stella-base-en-v2;
+sentence-transformers/all-MiniLM-L6-v2.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_stella.config import BackboneArgs
+from mlx_stella.layers import Embedding, Linear, attention, key_mask, split_heads
+
+RENAMES = {
+    "bert.": "",
+    "pooler.": None,
+    "cls.": None,
+    "embeddings.position_ids": None,  # an integer buffer of older exports
+    "LayerNorm.gamma": "LayerNorm.weight",  # names of the TensorFlow exports
+    "LayerNorm.beta": "LayerNorm.bias",
+}
+FUSED = {"self.qkv.": ("self.query.", "self.key.", "self.value.")}
+
+
+@dataclass(frozen=True)
+class ModelArgs(BackboneArgs):
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    type_vocab_size: int
+    vocab_size: int
+    hidden_act: Literal["gelu"]
+    layer_norm_eps: float = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+
+    default_pooling: ClassVar[str | None] = "mean"  # as sentence-transformers does
+
+
+class Embeddings(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.word_embeddings = Embedding(args.vocab_size, args.hidden_size)
+        self.position_embeddings = Embedding(args.max_position_embeddings, args.hidden_size)
+        self.token_type_embeddings = Embedding(args.type_vocab_size, args.hidden_size)
+        self.LayerNorm = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+
+    def __call__(self, input_ids: mx.array) -> mx.array:
+        positions = self.position_embeddings(mx.arange(input_ids.shape[1]))
+        token_type = self.token_type_embeddings(mx.array(0))
+        return self.LayerNorm(self.word_embeddings(input_ids) + positions + token_type)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.heads = args.num_attention_heads
+        self.qkv = Linear(args.hidden_size, 3 * args.hidden_size)
+
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv(x), 3, axis=-1))
+        return attention(q, k, v, mask, self.qkv.weight.dtype)
+
+
+class ResidualOutput(nn.Module):
+    """Projection, residual and LayerNorm, which close both halves of a layer."""
+
+    def __init__(self, input_dims: int, args: ModelArgs):
+        super().__init__()
+        self.dense = Linear(input_dims, args.hidden_size)
+        self.LayerNorm = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
+        return self.LayerNorm(self.dense(x) + residual)
+
+
+class Attention(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.self = SelfAttention(args)
+        self.output = ResidualOutput(args.hidden_size, args)
+
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        return self.output(self.self(x, mask), x)
+
+
+class Intermediate(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.dense = Linear(args.hidden_size, args.intermediate_size)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return nn.gelu(self.dense(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.attention = Attention(args)
+        self.intermediate = Intermediate(args)
+        self.output = ResidualOutput(args.intermediate_size, args)
+
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        x = self.attention(x, mask)
+        return self.output(self.intermediate(x), x)
+
+
+class Encoder(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.layer = [Layer(args) for _ in range(args.num_hidden_layers)]
+
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        for layer in self.layer:
+            x = layer(x, mask)
+        return x
+
+
+class Model(nn.Module):
+    """BertModel without its pooler."""
+
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.embeddings = Embeddings(args)
+        self.encoder = Encoder(args)
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
+        """Token ids to hidden states.
+
+        Args:
+            input_ids: (B, L) int32, padded on the right.
+            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+
+        Returns:
+            (B, L, D) float32.
+        """
+        return self.encoder(self.embeddings(input_ids), key_mask(attention_mask))

@@ -1,0 +1,148 @@
+"""GTE ("new"): the backbone of stella_en_400M_v5 and gte-{base,large}-en-v1.5.
+
+Reference: Alibaba-NLP/new-impl modeling.py, the copy in NovaSearch/stella_en_400M_v5. A BERT
+with three changes: rotary positions instead of learned ones, NTK-scaled at every length; a gated
+MLP whose packed projection holds *up* first and *gate* second, with exact (erf) GELU; and no
+biases in that projection. Post-norm, LayerNorm eps 1e-12. Later ports call the same model "gte".
+
+``unpad_inputs`` and ``use_memory_efficient_attention`` choose kernels in the reference and do not
+change the result. The pooler is never used and is dropped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.layers import (
+    Embedding,
+    Linear,
+    RopeTables,
+    attention,
+    key_mask,
+    rope_tables,
+    rotate,
+    split_heads,
+)
+
+RENAMES = {"new.": "", "pooler.": None, "classifier.": None}
+FUSED = {"qkv_proj.": ("q_proj.", "k_proj.", "v_proj.")}  # where pack_qkv is false
+
+
+@dataclass(frozen=True)
+class ModelArgs(BackboneArgs):
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    type_vocab_size: int
+    vocab_size: int
+    hidden_act: Literal["gelu"]
+    rope: RopeArgs
+    layer_norm_eps: float = 1e-12
+    layer_norm_type: Literal["layer_norm"] = "layer_norm"
+    position_embedding_type: Literal["rope"] = "rope"
+    logn_attention_clip1: Literal[False] = False
+    logn_attention_scale: Literal[False] = False
+    pack_qkv: bool = True
+    unpad_inputs: bool = False
+    use_memory_efficient_attention: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        own = {k: v for k, v in config.items() if not k.startswith("rope_")}
+        heads = config.get("num_attention_heads") or 1
+        head_dim = config.get("hidden_size", 0) // heads
+        return parse(cls, own | {"rope": RopeArgs.from_config(config, head_dim, file)}, file)
+
+
+class Embeddings(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.word_embeddings = Embedding(args.vocab_size, args.hidden_size)
+        if args.type_vocab_size > 0:
+            self.token_type_embeddings = Embedding(args.type_vocab_size, args.hidden_size)
+        self.LayerNorm = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+
+    def __call__(self, input_ids: mx.array) -> mx.array:
+        x = self.word_embeddings(input_ids)
+        if "token_type_embeddings" in self:
+            x = x + self.token_type_embeddings(mx.array(0))
+        return self.LayerNorm(x)
+
+
+class Attention(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.heads = args.num_attention_heads
+        self.qkv_proj = Linear(args.hidden_size, 3 * args.hidden_size)
+        self.o_proj = Linear(args.hidden_size, args.hidden_size)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv_proj(x), 3, axis=-1))
+        q, k = rotate(q, rope), rotate(k, rope)
+        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.up_gate_proj = Linear(args.hidden_size, 2 * args.intermediate_size, bias=False)
+        self.down_proj = Linear(args.intermediate_size, args.hidden_size)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
+        return self.down_proj(nn.gelu(gate) * up)
+
+
+class Layer(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.attention = Attention(args)
+        self.mlp = GatedMLP(args)
+        self.attn_ln = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+        self.mlp_ln = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        x = self.attn_ln(x + self.attention(x, mask, rope))
+        return self.mlp_ln(x + self.mlp(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.layer = [Layer(args) for _ in range(args.num_hidden_layers)]
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        for layer in self.layer:
+            x = layer(x, mask, rope)
+        return x
+
+
+class Model(nn.Module):
+    """NewModel without its pooler."""
+
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self._rope = args.rope
+        self._head_dim = args.hidden_size // args.num_attention_heads
+        self.embeddings = Embeddings(args)
+        self.encoder = Encoder(args)
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
+        """Token ids to hidden states.
+
+        Args:
+            input_ids: (B, L) int32, padded on the right.
+            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+
+        Returns:
+            (B, L, D) float32.
+        """
+        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
+        return self.encoder(self.embeddings(input_ids), key_mask(attention_mask), rope)

@@ -1,0 +1,350 @@
+"""NV-Embed v1 and v2: a bidirectional Mistral 7B and a latent attention block.
+
+Reference: nvidia/NV-Embed-v2 modeling_nvembed.py; NV-Embed, https://arxiv.org/abs/2405.17428.
+The decoder is Mistral (pre-norm, RMSNorm, grouped key/value heads, no biases, rotary positions,
+SiLU-gated MLP) without the causal mask and without its sliding window. After the final norm each
+token attends to a learned table of latents, and a GEGLU feed-forward (x first, gate second,
+exact GELU) follows; both are pre-norm with residuals, in LayerNorm with torch's eps of 1e-5.
+
+The latents do not depend on the input, so neither do their keys and values. With h heads of size
+d, latents C after their norm, scale d**-0.5 and a token x after its own norm::
+
+    scores_i = (x Wq_i^T) (C Wk_i^T)^T * scale  =  x A_i^T,   A_i = scale * (C Wk_i^T) Wq_i
+    output   = sum_i softmax(scores_i) (C Wv_i^T) Wo_i^T  =  sum_i softmax(scores_i) B_i^T
+
+The block is stored as the two products A (h * latents, D) and B (D, h * latents), computed once
+at load in float32: 34 million parameters instead of 539, and a ninth of the arithmetic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.errors import ConfigError
+from mlx_stella.layers import (
+    Embedding,
+    Linear,
+    RopeTables,
+    attention,
+    key_mask,
+    rope_tables,
+    rotate,
+    split_heads,
+)
+
+RENAMES: Mapping[str, str | None] = {}
+FUSED = {
+    "qkv_proj.": ("q_proj.", "k_proj.", "v_proj."),
+    "up_gate_proj.": ("up_proj.", "gate_proj."),
+}
+
+_LAYER_NORM_EPS = 1e-5  # torch's default; the reference sets none
+
+# The repository's instructions.json, by task; "query" is the one of the model card's example.
+_INSTRUCTIONS = {
+    "query": "Given a question, retrieve passages that answer the question",
+    "arguana": "Given a claim, retrieve documents that support or refute the claim",
+    "climatefever": "Given a claim about climate change, retrieve documents that support or refute "
+    "the claim",
+    "dbpedia": "Given a query, retrieve relevant entity descriptions from DBPedia",
+    "fever": "Given a claim, retrieve documents that support or refute the claim",
+    "fiqa2018": "Given a financial question, retrieve relevant passages that answer the query",
+    "hotpotqa": "Given a multi-hop question, retrieve documents that can help answer the question",
+    "msmarco": "Given a web search query, retrieve relevant passages that answer the query",
+    "nfcorpus": "Given a question, retrieve relevant documents that answer the question",
+    "nq": "Given a question, retrieve passages that answer the question",
+    "quoraretrieval": "Given a question, retrieve questions that are semantically equivalent to "
+    "the given question",
+    "scidocs": "Given a scientific paper title, retrieve paper abstracts that are cited by the "
+    "given paper",
+    "scifact": "Given a scientific claim, retrieve documents that support or refute the claim",
+    "sts": "Retrieve semantically similar text",
+    "summ": "Given a news summary, retrieve other semantically similar summaries",
+    "touche2020": "Given a question, retrieve passages that answer the question",
+    "treccovid": "Given a query on COVID-19, retrieve documents that answer the query",
+}
+
+
+@dataclass(frozen=True)
+class TextArgs:
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    rms_norm_eps: float
+    vocab_size: int
+    hidden_act: Literal["silu"]
+    rope: RopeArgs
+    sliding_window: int | None = None  # the reference does not apply it
+
+
+@dataclass(frozen=True)
+class LatentArgs:
+    """The published configs name none of these; the defaults are those of the reference."""
+
+    num_latents_value: int = 512
+    num_cross_heads: int = 8
+    hidden_dim: int = 4096
+    latent_dim: int = 4096
+    cross_dim_head: int = 4096
+    output_normalize: bool = True
+
+
+@dataclass(frozen=True)
+class ModelArgs(BackboneArgs):
+    text: TextArgs
+    latent: LatentArgs
+    is_mask_instruction: Literal[True] = True
+    padding_side: Literal["right"] = "right"
+
+    eos_as_text: ClassVar[bool] = True
+    masks_prompt: ClassVar[bool] = True
+    default_pooling: ClassVar[str | None] = "mean"
+    prompts: ClassVar[Mapping[str, str]] = {
+        name: f"Instruct: {instruction}\nQuery: " for name, instruction in _INSTRUCTIONS.items()
+    }
+
+    @property
+    def hidden_size(self) -> int:
+        return self.text.hidden_size
+
+    @property
+    def max_position_embeddings(self) -> int:
+        return self.text.max_position_embeddings
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        try:
+            text, latent = dict(config["text_config"]), dict(config["latent_attention_config"])
+        except (KeyError, TypeError, ValueError):
+            raise ConfigError(
+                f"{file}: text_config or latent_attention_config is missing; remedy: use a "
+                "checkpoint as published"
+            ) from None
+        head_dim = text.get("hidden_size", 0) // (text.get("num_attention_heads") or 1)
+        rope = RopeArgs.from_config(text, head_dim, file)
+        own_text = {k: v for k, v in text.items() if not k.startswith("rope_")} | {"rope": rope}
+        own = {
+            k: v
+            for k, v in config.items()
+            if k not in ("text_config", "latent_attention_config", "hidden_size")
+        }
+        args = parse(
+            cls,
+            own
+            | {
+                "text": parse(TextArgs, own_text, file),
+                "latent": parse(LatentArgs, latent, file),
+            },
+            file,
+        )
+        if not args.hidden_size == args.latent.hidden_dim == args.latent.latent_dim:
+            raise ConfigError(
+                f"{file}: hidden_size {args.hidden_size}, hidden_dim {args.latent.hidden_dim} and "
+                f"latent_dim {args.latent.latent_dim} differ, which is not implemented"
+            )
+        return args
+
+
+class Attention(nn.Module):
+    def __init__(self, args: TextArgs):
+        super().__init__()
+        self.heads = args.num_attention_heads
+        self.kv_heads = args.num_key_value_heads
+        head_dim = args.hidden_size // self.heads
+        self.q_width, self.kv_width = self.heads * head_dim, self.kv_heads * head_dim
+        self.qkv_proj = Linear(args.hidden_size, self.q_width + 2 * self.kv_width, bias=False)
+        self.o_proj = Linear(self.q_width, args.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        bounds = [self.q_width, self.q_width + self.kv_width]
+        q, k, v = mx.split(self.qkv_proj(x), bounds, axis=-1)
+        q = rotate(split_heads(q, self.heads), rope)
+        k = rotate(split_heads(k, self.kv_heads), rope)
+        v = split_heads(v, self.kv_heads)
+        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, args: TextArgs):
+        super().__init__()
+        self.up_gate_proj = Linear(args.hidden_size, 2 * args.intermediate_size, bias=False)
+        self.down_proj = Linear(args.intermediate_size, args.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
+        return self.down_proj(nn.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    def __init__(self, args: TextArgs):
+        super().__init__()
+        self.self_attn = Attention(args)
+        self.mlp = GatedMLP(args)
+        self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        x = x + self.self_attn(self.input_layernorm(x), mask, rope)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class BidirectionalMistral(nn.Module):
+    def __init__(self, args: TextArgs):
+        super().__init__()
+        self._rope = args.rope
+        self._head_dim = args.hidden_size // args.num_attention_heads
+        self.embed_tokens = Embedding(args.vocab_size, args.hidden_size)
+        self.layers = [Layer(args) for _ in range(args.num_hidden_layers)]
+        self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None) -> mx.array:
+        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
+        mask = key_mask(attention_mask)
+        x = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            x = layer(x, mask, rope)
+        return self.norm(x)
+
+
+class LatentCrossAttention(nn.Module):
+    """Attention of each token over the latents, folded into two products."""
+
+    def __init__(self, dims: int, args: LatentArgs):
+        super().__init__()
+        self.heads = args.num_cross_heads
+        self.scores = Linear(dims, args.num_cross_heads * args.num_latents_value, bias=False)
+        self.outputs = Linear(args.num_cross_heads * args.num_latents_value, dims, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        scores = mx.unflatten(self.scores(x), -1, (self.heads, -1))
+        return self.outputs(mx.softmax(scores, axis=-1).flatten(-2))
+
+
+class GEGLU(nn.Module):
+    def __init__(self, dims: int):
+        super().__init__()
+        self.net = [Linear(dims, 8 * dims), nn.Identity(), Linear(4 * dims, dims)]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        x, gate = mx.split(self.net[0](x), 2, axis=-1)
+        return self.net[2](x * nn.gelu(gate))
+
+
+class PreNorm(nn.Module):
+    def __init__(self, dims: int, fn: nn.Module):
+        super().__init__()
+        self.norm = nn.LayerNorm(dims, _LAYER_NORM_EPS)
+        self.fn = fn
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x + self.fn(self.norm(x))
+
+
+class LatentAttention(nn.Module):
+    def __init__(self, dims: int, args: LatentArgs):
+        super().__init__()
+        self.cross_attend_blocks = [
+            PreNorm(dims, LatentCrossAttention(dims, args)),
+            PreNorm(dims, GEGLU(dims)),
+        ]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        for block in self.cross_attend_blocks:
+            x = block(x)
+        return x
+
+
+class Model(nn.Module):
+    """NVEmbedModel up to, and without, its masked mean."""
+
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.embedding_model = BidirectionalMistral(args.text)
+        self.latent_attention_model = LatentAttention(args.hidden_size, args.latent)
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
+        """Token ids to hidden states.
+
+        Args:
+            input_ids: (B, L) int32, padded on the right.
+            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+
+        Returns:
+            (B, L, D) float32.
+        """
+        return self.latent_attention_model(self.embedding_model(input_ids, attention_mask))
+
+
+def folded(args: ModelArgs) -> dict:
+    """Parameters computed from several tensors: name -> (names of the tensors, function)."""
+    latent = "latent_attention_model."
+    block = latent + "cross_attend_blocks.0."
+    context = (latent + "latents", block + "norm_context.weight", block + "norm_context.bias")
+    heads, scale = args.latent.num_cross_heads, args.latent.cross_dim_head**-0.5
+    to_q, to_kv, to_out = (f"{block}fn.{name}.weight" for name in ("to_q", "to_kv", "to_out"))
+    return {
+        f"{block}fn.scores.weight": (
+            (*context, to_kv, to_q),
+            partial(_fold_scores, heads=heads, scale=scale),
+        ),
+        f"{block}fn.outputs.weight": (
+            (*context, to_kv, to_out),
+            partial(_fold_outputs, heads=heads),
+        ),
+    }
+
+
+def _fold_scores(
+    latents: mx.array,
+    norm_weight: mx.array,
+    norm_bias: mx.array,
+    to_kv: mx.array,
+    to_q: mx.array,
+    heads: int,
+    scale: float,
+) -> mx.array:
+    """All A_i stacked: (heads * latents, D) float32, from to_kv (2 h d, D) and to_q (h d, D)."""
+    context = _context(latents, norm_weight, norm_bias)
+    to_k, _ = mx.split(to_kv, 2, axis=0)
+    return mx.concatenate(
+        [
+            scale * ((context @ k.astype(mx.float32).T) @ q.astype(mx.float32))
+            for k, q in zip(mx.split(to_k, heads), mx.split(to_q, heads), strict=True)
+        ],
+        axis=0,
+    )
+
+
+def _fold_outputs(
+    latents: mx.array,
+    norm_weight: mx.array,
+    norm_bias: mx.array,
+    to_kv: mx.array,
+    to_out: mx.array,
+    heads: int,
+) -> mx.array:
+    """All B_i side by side: (D, heads * latents) float32, from to_kv and to_out (D, h d)."""
+    context = _context(latents, norm_weight, norm_bias)
+    _, to_v = mx.split(to_kv, 2, axis=0)
+    return mx.concatenate(
+        [
+            out.astype(mx.float32) @ (context @ v.astype(mx.float32).T).T
+            for v, out in zip(mx.split(to_v, heads), mx.split(to_out, heads, axis=1), strict=True)
+        ],
+        axis=1,
+    )
+
+
+def _context(latents: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
+    """The latents after their norm: (latents, D) float32."""
+    weight, bias = weight.astype(mx.float32), bias.astype(mx.float32)
+    return mx.fast.layer_norm(latents.astype(mx.float32), weight, bias, _LAYER_NORM_EPS)

@@ -1,0 +1,141 @@
+"""Qwen2 made bidirectional: stella_en_1.5B_v5 and gte-Qwen2-{1.5B,7B}-instruct.
+
+Reference: Alibaba-NLP/gte-Qwen2-1.5B-instruct modeling_qwen.py (transformers' Qwen2Model with
+``is_causal=False``); Qwen2 report, https://arxiv.org/abs/2407.10671. Pre-norm decoder layers
+with RMSNorm, grouped key/value heads, biases in q, k and v only, rotary positions, SiLU-gated
+MLP. The one change from the textbook: every token sees every other. Nothing in config.json says
+so except that ``auto_map`` names the repository's own Qwen2Model (or ``is_causal`` is false); a
+checkpoint that says neither would be causal, which is not implemented and refused.
+
+gte-Qwen2 ships an ``lm_head`` that embeddings have no use for; it is dropped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.errors import ConfigError
+from mlx_stella.layers import (
+    Embedding,
+    Linear,
+    RopeTables,
+    attention,
+    key_mask,
+    rope_tables,
+    rotate,
+    split_heads,
+)
+
+RENAMES = {"model.": "", "lm_head.": None}
+FUSED = {
+    "qkv_proj.": ("q_proj.", "k_proj.", "v_proj."),
+    "up_gate_proj.": ("up_proj.", "gate_proj."),
+}
+
+
+@dataclass(frozen=True)
+class ModelArgs(BackboneArgs):
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    rms_norm_eps: float
+    vocab_size: int
+    hidden_act: Literal["silu"]
+    rope: RopeArgs
+    sliding_window: int | None = None  # of no effect while use_sliding_window is false
+    use_sliding_window: Literal[False] = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        bidirectional = (config.get("auto_map") or {}).get(
+            "AutoModel"
+        ) == "modeling_qwen.Qwen2Model"
+        if not bidirectional and config.get("is_causal") is not False:
+            raise ConfigError(
+                f"{file}: describes a causal Qwen2, which is not implemented; remedy: if this is a "
+                'copy of Stella or gte-Qwen2 without its auto_map, add "is_causal": false'
+            )
+        own = {k: v for k, v in config.items() if not k.startswith("rope_") and k != "is_causal"}
+        heads = config.get("num_attention_heads") or 1
+        head_dim = config.get("hidden_size", 0) // heads
+        return parse(cls, own | {"rope": RopeArgs.from_config(config, head_dim, file)}, file)
+
+
+class Attention(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.heads = args.num_attention_heads
+        self.kv_heads = args.num_key_value_heads
+        head_dim = args.hidden_size // self.heads
+        self.q_width, self.kv_width = self.heads * head_dim, self.kv_heads * head_dim
+        self.qkv_proj = Linear(args.hidden_size, self.q_width + 2 * self.kv_width)
+        self.o_proj = Linear(self.q_width, args.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        bounds = [self.q_width, self.q_width + self.kv_width]
+        q, k, v = mx.split(self.qkv_proj(x), bounds, axis=-1)
+        q = rotate(split_heads(q, self.heads), rope)
+        k = rotate(split_heads(k, self.kv_heads), rope)
+        v = split_heads(v, self.kv_heads)
+        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.up_gate_proj = Linear(args.hidden_size, 2 * args.intermediate_size, bias=False)
+        self.down_proj = Linear(args.intermediate_size, args.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
+        return self.down_proj(nn.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self.self_attn = Attention(args)
+        self.mlp = GatedMLP(args)
+        self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+
+    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        x = x + self.self_attn(self.input_layernorm(x), mask, rope)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Model(nn.Module):
+    """Qwen2Model, bidirectional."""
+
+    def __init__(self, args: ModelArgs):
+        super().__init__()
+        self._rope = args.rope
+        self._head_dim = args.hidden_size // args.num_attention_heads
+        self.embed_tokens = Embedding(args.vocab_size, args.hidden_size)
+        self.layers = [Layer(args) for _ in range(args.num_hidden_layers)]
+        self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
+        """Token ids to hidden states.
+
+        Args:
+            input_ids: (B, L) int32, padded on the right.
+            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+
+        Returns:
+            (B, L, D) float32.
+        """
+        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
+        mask = key_mask(attention_mask)
+        x = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            x = layer(x, mask, rope)
+        return self.norm(x)

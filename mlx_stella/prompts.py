@@ -1,0 +1,76 @@
+"""Which words go before a text.
+
+A *prompt* is the exact prefix. An *instruction* is a task described in a sentence, which is
+wrapped into a prompt, ``Instruct: {instruction}\\nQuery: ``, for models trained that way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlx_stella.errors import InputError
+
+INSTRUCTION_TEMPLATE = "Instruct: {}\nQuery: "
+
+_QUERY_NAMES = ("query", "s2p_query")
+_DOCUMENT_NAMES = ("document", "passage", "corpus")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The named prompts of a model.
+
+    Attributes:
+        named: name -> prefix.
+        default_name: the prompt that ``encode`` applies when none is asked for, if any.
+    """
+
+    named: Mapping[str, str]
+    default_name: str | None = None
+
+    @property
+    def takes_instructions(self) -> bool:
+        start, end = INSTRUCTION_TEMPLATE.split("{}")
+        return any(p.startswith(start) and p.endswith(end) for p in self.named.values())
+
+    def choose(self, prompt_name: str | None, prompt: str | None, instruction: str | None) -> str:
+        """The prefix for at most one of a name, a literal prompt and an instruction.
+
+        Raises:
+            InputError: more than one is given, the name is unknown, or the model takes no
+                instructions.
+        """
+        if sum(value is not None for value in (prompt_name, prompt, instruction)) > 1:
+            raise InputError("give one of prompt_name, prompt and instruction, not several")
+        if prompt is not None:
+            return prompt
+        if instruction is not None:
+            if not self.takes_instructions:
+                raise InputError("this model takes no instructions; remedy: use prompt instead")
+            return INSTRUCTION_TEMPLATE.format(instruction)
+        name = prompt_name if prompt_name is not None else self.default_name
+        if name is None:
+            return ""
+        if name not in self.named:
+            raise InputError(f"no prompt is named {name!r}; {self._known()}")
+        return self.named[name]
+
+    def for_query(self, task: str | None) -> str | None:
+        """The name of the query prompt: by task ("s2s" -> "s2s_query"), or the model's usual one.
+
+        Raises:
+            InputError: no prompt belongs to the task.
+        """
+        wanted = _QUERY_NAMES if task is None else (f"{task}_query", task)
+        for name in wanted:
+            if name in self.named:
+                return name
+        if task is not None:
+            raise InputError(f"no query prompt for task {task!r}; {self._known()}")
+        return None
+
+    def for_document(self) -> str | None:
+        """The name of the document prompt, or None: most models take documents as they are."""
+        return next((name for name in _DOCUMENT_NAMES if name in self.named), None)
+
+    def _known(self) -> str:
+        return f"known: {', '.join(self.named)}" if self.named else "this model has none"

@@ -1,0 +1,137 @@
+"""Text to token ids, as each reference does it. The only file that knows ``tokenizers``.
+
+The settings for padding and truncation stored in tokenizer.json are overridden: stella_en_400M_v5
+ships "pad everything to 512". The end-of-sequence token comes exactly once:
+
+- it stands in tokenizer.json's template (Stella 1.5B), and nothing is added;
+- tokenizer_config.json asks for it and the template lacks it (gte-Qwen2), and it is appended;
+- the reference writes it into the text (NV-Embed), so truncation may cut it off, as there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as TokenizerFile
+from tokenizers import processors
+
+from mlx_stella.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text, tokenized: the ids that fit, and how many there were before truncation."""
+
+    ids: Sequence[int]
+    untruncated_length: int
+
+
+class Tokenizer:
+    """tokenizer.json with the reference's handling of special tokens.
+
+    Args:
+        path: tokenizer.json.
+        config: the content of tokenizer_config.json, or an empty mapping.
+        eos_as_text: append the EOS token to each text, as NV-Embed's reference does.
+        lower_case: lower the text first (sentence_bert_config.json's do_lower_case).
+
+    Raises:
+        ConfigError: the file is missing or malformed, or lacks the EOS token it should append.
+    """
+
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], eos_as_text: bool, lower_case: bool = False
+    ):
+        if not path.exists():
+            raise ConfigError(
+                f"{path}: no such file; remedy: use a repository that has a tokenizer.json"
+            )
+        try:
+            self._tokenizer = TokenizerFile.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ConfigError(f"{path}: not a tokenizer ({error}); download it again") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._lower_case = lower_case
+        eos = _content(config.get("eos_token"))
+        self._text_suffix = eos if eos_as_text else ""
+        if eos_as_text or config.get("add_eos_token") is True:
+            if eos is None or self._tokenizer.token_to_id(eos) is None:
+                raise ConfigError(f"{path}: lacks the EOS token {eos!r} of tokenizer_config.json")
+            if not eos_as_text:
+                self._append_eos(eos)
+
+    def _append_eos(self, eos: str) -> None:
+        eos_id = self._tokenizer.token_to_id(eos)
+        if self._tokenizer.encode("a").ids[-1] == eos_id:
+            return
+        template = processors.TemplateProcessing(
+            single=f"$A {eos}", pair=None, special_tokens=[(eos, eos_id)]
+        )
+        existing = self._tokenizer.post_processor
+        steps = [template] if existing is None else [existing, template]
+        self._tokenizer.post_processor = processors.Sequence(steps)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    @property
+    def special_tokens(self) -> int:
+        """Special tokens that each text gets and that count towards the maximal length."""
+        return self._tokenizer.num_special_tokens_to_add(False)
+
+    def encode(self, texts: Sequence[str], prompt: str, max_length: int) -> list[Tokens]:
+        """Tokenize ``prompt + text`` for each text, cutting on the right after max_length tokens.
+
+        Special tokens of the template count towards max_length and survive truncation.
+
+        Raises:
+            InputError: a text is not a string or not valid Unicode; the row is named.
+        """
+        for row, text in enumerate(texts):
+            _check(text, row)
+        inputs = [prompt + text + self._text_suffix for text in texts]
+        if self._lower_case:
+            inputs = [text.lower() for text in inputs]
+        self._tokenizer.enable_truncation(max_length)
+        special = self.special_tokens
+        tokens = []
+        for encoding in self._tokenizer.encode_batch(inputs):
+            cut = sum(len(part) - special for part in encoding.overflowing)
+            tokens.append(Tokens(encoding.ids, len(encoding) + cut))
+        return tokens
+
+    def prompt_length(self, prompt: str) -> int:
+        """Leading tokens that a masked prompt takes out of the pooling.
+
+        NV-Embed's reference counts ``tokenize(instruction)``, without BOS: for an instruction
+        that ends in a space that is BOS and all of the instruction, since the space alone is a
+        token that merges into the text. sentence-transformers counts the prompt's ids with the
+        special tokens before it.
+        """
+        if not prompt:
+            return 0
+        self._tokenizer.no_truncation()
+        if self._text_suffix:
+            return len(self._tokenizer.encode(prompt, add_special_tokens=False))
+        encoding = self._tokenizer.encode(prompt)
+        return len(encoding) - (encoding.special_tokens_mask[-1] == 1)
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    """The text of a special token, which tokenizer_config.json spells in two ways."""
+    return token.get("content") if isinstance(token, Mapping) else token
+
+
+def _check(text: object, row: int) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"text {row}: a {type(text).__name__}, not a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"text {row}: not valid Unicode, a lone surrogate at position {error.start}; "
+            "remedy: decode the source with the right encoding"
+        ) from None
