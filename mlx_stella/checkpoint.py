@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from mlx_stella.config import BackboneArgs, inside, read_json, read_object
 from mlx_stella.errors import ConfigError, StellaWarning, WeightsError
@@ -105,6 +106,22 @@ class Checkpoint:
     def dims(self) -> tuple[int, ...]:
         """The sizes a vector can have, ascending."""
         return tuple(sorted({*self.heads, self.default_dim}))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the backbone, as it is loaded."""
+        return sum(array.size for array in self._parameters())
+
+    def memory_bytes(self, dtype: str) -> int:
+        """Bytes of the backbone's weights and the default head: matrices in dtype, else float32."""
+        size = 4 if dtype == "float32" else 2
+        backbone = sum(a.size * (size if a.ndim >= 2 else 4) for a in self._parameters())
+        head = self.heads.get(self.default_dim)
+        return backbone + (head.files.size_bytes if head else 0)
+
+    def _parameters(self) -> list[mx.array]:
+        """Placeholders of the backbone's parameters: MLX allocates nothing until they are read."""
+        return [array for _, array in tree_flatten(self.architecture.model(self.args).parameters())]
 
     def load_tokenizer(self) -> Tokenizer:
         return Tokenizer(

@@ -128,6 +128,12 @@ class BackboneArgs:
     prompts: ClassVar[Mapping[str, str]] = {}
     """Prompts of the family, for repositories that ship none."""
 
+    @property
+    def summary(self) -> str:
+        """A line for people: the architecture and its sizes."""
+        name = type(self).__module__.rsplit(".", 1)[-1]
+        return f"{name}, {self.num_hidden_layers} layers, hidden size {self.hidden_size}"
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
         """Parse config.json; architectures with nested or renamed keys override this."""

@@ -41,8 +41,7 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}")
-    if dtype is None:
-        dtype = "float16" if mx.default_device() == mx.gpu else "float32"
+    dtype = dtype or default_dtype()
     if dtype == "float32":
         # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
         # before its first product; a value set by the user stands.
@@ -54,6 +53,11 @@ def load(
     if entry and entry.licence_notice:
         warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
     return Encoder(checkpoint, dtype)
+
+
+def default_dtype() -> str:
+    """The type that suits this machine, see :func:`load`."""
+    return "float16" if mx.default_device().type == mx.gpu else "float32"
 
 
 class Encoder:

@@ -5,6 +5,7 @@ work stays private and goes on offline. Only what a checkpoint consists of is do
 files and safetensors, and pytorch_model.bin only where there is nothing else.
 """
 
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -47,7 +48,20 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Source
     for repo in repos:
         if (directory := _cached(repo, revision)) is not None:
             return Source(directory, entry)
+    if (directory := packaged(text)) is not None:
+        return Source(directory, entry)
     return Source(_download(repos[0], revision), entry)
+
+
+def packaged(name: str) -> Path | None:
+    """The model inside an installed Python package, for those the catalogue knows one for."""
+    entry = catalog.find(name)
+    if entry is None or entry.package is None:
+        return None
+    spec = importlib.util.find_spec(entry.package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model"
 
 
 def _cached_entry(path: Path) -> catalog.Entry | None:

@@ -117,6 +117,10 @@ class ModelArgs(BackboneArgs):
         return self.text.hidden_size
 
     @property
+    def num_hidden_layers(self) -> int:
+        return self.text.num_hidden_layers
+
+    @property
     def max_position_embeddings(self) -> int:
         return self.text.max_position_embeddings
 

@@ -1,0 +1,72 @@
+"""The command line: one file a verb. The only place that prints.
+
+Data goes to stdout, words and progress to stderr. A fault that the user can mend is one line on
+stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need is not imported:
+``mlx-stella --help`` loads neither MLX nor the Hub's client.
+"""
+
+import sys
+import warnings
+
+import typer
+
+from mlx_stella import __version__
+from mlx_stella.cli import demo, embed, info, models, similarity, verify
+from mlx_stella.errors import StellaError, StellaWarning
+
+app = typer.Typer(
+    help="Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(embed.embed)
+app.command()(similarity.similarity)
+app.command()(info.info)
+app.command()(models.models)
+app.command()(demo.demo)
+app.command()(verify.verify)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"mlx-stella {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script ``mlx-stella``."""
+    warnings.simplefilter("always", StellaWarning)
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except StellaError as error:
+        _fail(str(error))
+    except BrokenPipeError:  # the reader of stdout went away: `mlx-stella embed ... | head`
+        sys.stderr.close()  # or Python complains once more when it flushes stdout
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"mlx-stella: {_one_line(message)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, StellaWarning):
+        print(f"mlx-stella: note: {_one_line(str(message))}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

