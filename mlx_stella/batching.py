@@ -8,6 +8,12 @@ from collections.abc import Sequence
 DEFAULT_MAX_BATCH_TOKENS = 8192
 """Padded tokens per batch: enough rows to fill the device, small enough for a 16 GB laptop."""
 
+_LEAST_FILL = 0.8
+"""A row joins a batch if it has at least this share of the batch's longest row ..."""
+
+_SMALL_BATCH_TOKENS = 512
+"""... or if the batch stays this small: below it, one more batch costs more than its padding."""
+
 
 def plan(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Group rows so that little is padded and no batch exceeds the budget.
@@ -27,7 +33,10 @@ def plan(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         if batches:
             batch = batches[-1]
-            if lengths[batch[0]] * (len(batch) + 1) <= max_batch_tokens:
+            longest = lengths[batch[0]]
+            cost = longest * (len(batch) + 1)
+            fits = lengths[row] >= _LEAST_FILL * longest or cost <= _SMALL_BATCH_TOKENS
+            if fits and cost <= max_batch_tokens:
                 batch.append(row)
                 continue
         batches.append([row])

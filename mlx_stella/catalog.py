@@ -129,3 +129,11 @@ def find(name: str) -> Entry | None:
         if wanted == entry.alias or wanted in (repo.lower() for repo in entry.repos):
             return entry
     return None
+
+
+def find_folder(name: str) -> Entry | None:
+    """The entry of a folder that is named like the model's alias or repository, without owner."""
+    for entry in MODELS:
+        if name.lower() in (entry.alias, *(repo.lower().split("/")[1] for repo in entry.repos)):
+            return entry
+    return None

@@ -137,6 +137,7 @@ class BackboneArgs:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
         """Parse config.json; architectures with nested or renamed keys override this."""
+        head_dim(config, file)
         return parse(cls, config, file)
 
 
@@ -148,7 +149,7 @@ class RopeArgs:
     divisor: float = 1.0
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], head_dim: int, file: Path) -> Self:
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
         """Read either spelling of the rotary settings.
 
         Older configs have ``rope_theta`` and ``rope_scaling``; transformers 5 writes
@@ -173,8 +174,29 @@ class RopeArgs:
             case "linear":
                 return cls(float(theta), float(factor))
             case "ntk":
-                return cls(float(theta) * factor, factor ** (2 / head_dim))
+                return cls(float(theta) * factor, factor ** (2 / head_dim(config, file)))
         raise ConfigError(f"{file}: rope type {kind!r} is not implemented (default, linear, ntk)")
+
+
+def head_dim(config: Mapping[str, Any], file: Path) -> int:
+    """E, the size of an attention head.
+
+    Raises:
+        ConfigError: the sizes are missing, not positive, or do not divide.
+    """
+    hidden_size, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    kv_heads = config.get("num_key_value_heads", heads)
+    sizes = (hidden_size, heads, kv_heads)
+    if (
+        any(type(size) is not int or size < 1 for size in sizes)
+        or hidden_size % heads
+        or (heads % kv_heads)
+    ):
+        raise ConfigError(
+            f"{file}: hidden_size {hidden_size}, num_attention_heads {heads} and "
+            f"num_key_value_heads {kv_heads} do not fit together; remedy: download it again"
+        )
+    return hidden_size // heads
 
 
 def inside(directory: Path, relative: str, file: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from mlx_stella import blas, heads, hub
 from mlx_stella.batching import DEFAULT_MAX_BATCH_TOKENS, plan
 from mlx_stella.checkpoint import Checkpoint, open_checkpoint
-from mlx_stella.errors import InputError, StellaWarning, TextTooLongError, VectorError
+from mlx_stella.errors import ConfigError, InputError, StellaWarning, TextTooLongError, VectorError
 from mlx_stella.tokenization import Tokens
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
@@ -272,6 +272,12 @@ class Encoder:
         padded = np.zeros((len(ids), length), np.int32)  # id 0 exists everywhere; it is masked out
         for row, row_ids in enumerate(ids):
             padded[row, : len(row_ids)] = row_ids
+        if padded.max() >= (vocabulary := self.checkpoint.args.vocab_size):
+            raise ConfigError(
+                f"{self.checkpoint.backbone_directory / 'tokenizer.json'}: gives token "
+                f"{padded.max()}, beyond the model's vocabulary of {vocabulary}; remedy: download "
+                "the repository again, whole"
+            )
         positions = np.arange(length)
         attention_mask = pooling_mask = None
         if lengths.min() < length:

@@ -8,7 +8,8 @@
     │   └── WeightsError        tensors: missing, extra, of the wrong shape, corrupt, not finite
     ├── InputError              texts or arguments that cannot be embedded
     │   └── TextTooLongError    a text beyond the limit, with ``on_long="error"``
-    └── VectorError             the model returned a vector that is not finite, or is zero
+    ├── VectorError             the model returned a vector that is not finite, or is zero
+    └── OutputError             a file that could not be written; nothing of it is left behind
 
     StellaWarning               something was decided that the caller may want to know
 
@@ -50,6 +51,10 @@ class TextTooLongError(InputError):
 
 class VectorError(StellaError):
     """The model returned a vector that is not finite, or is zero."""
+
+
+class OutputError(StellaError):
+    """A file could not be written; nothing of it is left behind."""
 
 
 class StellaWarning(UserWarning):

@@ -37,7 +37,7 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Source
     text = os.fspath(name)
     path = Path(text).expanduser()
     if path.is_dir():
-        return Source(path, catalog.find(path.resolve().name) or _cached_entry(path))
+        return Source(path, catalog.find_folder(path.resolve().name) or _cached_entry(path))
     entry = catalog.find(text)
     if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
         aliases = ", ".join(known.alias for known in catalog.MODELS)
@@ -119,7 +119,6 @@ def _download(repo: str, revision: str | None) -> Path:
         directory = fetch(_FILES)
         if not any(directory.glob("*.safetensors")):
             directory = fetch(_PICKLES)
-        return directory
     except GatedRepoError:
         remedy = f"accept its licence at https://huggingface.co/{repo}, then run: hf auth login"
         raise ModelNotFoundError(f"{repo}: the Hub wants you to log in; remedy: {remedy}") from None
@@ -134,16 +133,22 @@ def _download(repo: str, revision: str | None) -> Path:
         reason = str(error).strip().split("\n")[0]
         raise HubUnreachableError(
             f"{repo}: not in the cache, and the Hub cannot be reached ({reason}); "
-            f"{_what_is_cached()}"
+            f"{_what_is_at_hand()}"
         ) from None
+    if not _is_whole(directory):
+        raise HubUnreachableError(
+            f"{repo}: not in the cache as a whole (config.json, tokenizer.json, weights), and the "
+            f"Hub gives no more; {_what_is_at_hand()}"
+        )
+    return directory
 
 
-def _what_is_cached() -> str:
-    cached = [
+def _what_is_at_hand() -> str:
+    at_hand = [
         entry.alias
         for entry in catalog.MODELS
-        if any(_cached(repo, None) is not None for repo in entry.repos)
+        if packaged(entry.alias) or any(_cached(repo, None) for repo in entry.repos)
     ]
-    if cached:
-        return f"remedy: use what is cached ({', '.join(cached)}), a directory, or go online once"
-    return "no known model is cached; remedy: go online once, or give a directory"
+    if at_hand:
+        return f"remedy: use what is at hand ({', '.join(at_hand)}), a directory, or go online once"
+    return "no known model is at hand; remedy: go online once, or give a directory"

@@ -74,10 +74,6 @@ class Tokenizer:
         self._tokenizer.post_processor = processors.Sequence(steps)
 
     @property
-    def vocabulary_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
-
-    @property
     def special_tokens(self) -> int:
         """Special tokens that each text gets and that count towards the maximal length."""
         return self._tokenizer.num_special_tokens_to_add(False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def write_vectors(path: Path | None, texts: Sequence[str], vectors: "np.ndarray"
     """Write vectors (N, dim) float32 to a file by its ending, or as JSON Lines to stdout.
 
     Raises:
-        OSError: the disk is full, say; then nothing is left behind.
+        OutputError: the disk is full, say; then nothing is left behind.
     """
     if path is None:
         _write_lines(sys.stdout, texts, vectors)
@@ -50,6 +50,11 @@ def write_vectors(path: Path | None, texts: Sequence[str], vectors: "np.ndarray"
             with temporary.open("w", encoding="utf-8") as file:
                 _write_lines(file, texts, vectors)
         temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: could not be written ({error.strerror or error}); remedy: free some space "
+            "or choose another place"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

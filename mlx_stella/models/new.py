@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
 from mlx_stella.layers import (
     Embedding,
     Linear,
@@ -56,9 +56,8 @@ class ModelArgs(BackboneArgs):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
         own = {k: v for k, v in config.items() if not k.startswith("rope_")}
-        heads = config.get("num_attention_heads") or 1
-        head_dim = config.get("hidden_size", 0) // heads
-        return parse(cls, own | {"rope": RopeArgs.from_config(config, head_dim, file)}, file)
+        head_dim(config, file)
+        return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
 
 
 class Embeddings(nn.Module):

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
     Embedding,
@@ -117,6 +117,10 @@ class ModelArgs(BackboneArgs):
         return self.text.hidden_size
 
     @property
+    def vocab_size(self) -> int:
+        return self.text.vocab_size
+
+    @property
     def num_hidden_layers(self) -> int:
         return self.text.num_hidden_layers
 
@@ -133,8 +137,8 @@ class ModelArgs(BackboneArgs):
                 f"{file}: text_config or latent_attention_config is missing; remedy: use a "
                 "checkpoint as published"
             ) from None
-        head_dim = text.get("hidden_size", 0) // (text.get("num_attention_heads") or 1)
-        rope = RopeArgs.from_config(text, head_dim, file)
+        head_dim(text, file)
+        rope = RopeArgs.from_config(text, file)
         own_text = {k: v for k, v in text.items() if not k.startswith("rope_")} | {"rope": rope}
         own = {
             k: v

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, parse
+from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
     Embedding,
@@ -55,18 +55,15 @@ class ModelArgs(BackboneArgs):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        bidirectional = (config.get("auto_map") or {}).get(
-            "AutoModel"
-        ) == "modeling_qwen.Qwen2Model"
-        if not bidirectional and config.get("is_causal") is not False:
+        remote_class = (config.get("auto_map") or {}).get("AutoModel")
+        if remote_class != "modeling_qwen.Qwen2Model" and config.get("is_causal") is not False:
             raise ConfigError(
                 f"{file}: describes a causal Qwen2, which is not implemented; remedy: if this is a "
                 'copy of Stella or gte-Qwen2 without its auto_map, add "is_causal": false'
             )
         own = {k: v for k, v in config.items() if not k.startswith("rope_") and k != "is_causal"}
-        heads = config.get("num_attention_heads") or 1
-        head_dim = config.get("hidden_size", 0) // heads
-        return parse(cls, own | {"rope": RopeArgs.from_config(config, head_dim, file)}, file)
+        head_dim(config, file)
+        return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
 
 
 class Attention(nn.Module):

@@ -1,0 +1,82 @@
+"""Names to directories, with a made-up cache and no network."""
+
+import shutil
+import warnings
+
+import pytest
+from conftest import CHECKPOINTS
+
+from mlx_stella import HubUnreachableError, ModelNotFoundError, StellaWarning, catalog, hub, load
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def add(repo: str, tiny: str):
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        folder = tmp_path / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs/main").write_text(commit)
+        return shutil.copytree(CHECKPOINTS / tiny, folder / "snapshots" / commit)
+
+    return add
+
+
+@pytest.mark.parametrize("repo", ["NovaSearch/stella_en_1.5B_v5", "dunzhang/stella_en_1.5B_v5"])
+@pytest.mark.parametrize("name", ["stella-1.5b", "Stella-1.5B", "NovaSearch/stella_en_1.5B_v5"])
+def test_an_alias_or_id_finds_the_cached_snapshot_under_either_owner(cache, repo, name):
+    directory = cache(repo, "tiny-stella-1.5b")
+    source = hub.resolve(name)
+    assert source.directory == directory and source.entry.alias == "stella-1.5b"
+    assert hub.resolve(directory).entry.alias == "stella-1.5b"  # also by its path
+    assert load(name, dtype="float32").encode(["a"]).shape == (1, 1024)
+
+
+def test_an_incomplete_snapshot_is_not_used(cache):
+    directory = cache("nvidia/NV-Embed-v2", "tiny-nv-embed")
+    (directory / "model-00003-of-00003.safetensors").unlink()
+    with pytest.raises(HubUnreachableError, match=r"not in the cache as a whole.*remedy"):
+        hub.resolve("nv-embed-v2")
+
+
+def test_unreachable_says_what_is_cached(cache):
+    cache("infgrad/stella-base-en-v2", "tiny-stella-zh-v2")
+    with pytest.raises(HubUnreachableError, match=r"use what is at hand \(.*stella-base-en-v2"):
+        hub.resolve("stella-1.5b")
+
+
+@pytest.mark.parametrize("name", ["nope", "a/b/c", "../x/y", "a b/c", "-x/y", "stella 1.5b"])
+def test_names_that_are_nothing(name):
+    with pytest.raises(ModelNotFoundError, match="no such directory, alias or Hub id"):
+        hub.resolve(name)
+
+
+def test_piccolo_prompts_belong_to_the_first_chinese_models(cache):
+    cache("infgrad/stella-base-zh", "tiny-stella-zh-v2")
+    cache("infgrad/stella-base-zh-v2", "tiny-stella-zh-v2")
+    first, second = load("stella-base-zh", dtype="float32"), load("stella-base-zh-v2")
+    assert first.prompts == {"query": "查询: ", "document": "结果: "} and second.prompts == {}
+    assert (first.encode_query("a") == first.encode("查询: a")).all()
+    assert (first.encode_document("a") == first.encode("结果: a")).all()
+
+
+def test_the_licence_of_nv_embed_is_said_when_it_is_loaded(cache):
+    cache("nvidia/NV-Embed-v2", "tiny-nv-embed")
+    with pytest.warns(StellaWarning, match=r"CC-BY-NC-4\.0") as caught:
+        load("nv-embed-v2", dtype="float32")
+    assert len(caught) == 1
+    cache("infgrad/stella-base-zh", "tiny-stella-zh-v2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load("stella-base-zh", dtype="float32")
+
+
+def test_every_alias_and_id_is_unique():
+    names = [name.lower() for e in catalog.MODELS for name in (e.alias, *e.repos)]
+    assert len(set(names)) == len(names)
+    assert all(catalog.find(name) for name in names)
+    assert all(e.parameters > 0 and e.licence and e.dims for e in catalog.MODELS)
