@@ -1,0 +1,45 @@
+"""Loading in bounded memory, on the full layout of stella-400m with random weights (1.9 GB)."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import TESTS
+
+SCRIPT = TESTS.parent / "scripts" / "random_checkpoint.py"
+
+# Runs in a process of its own, whose peak resident memory the last line tells.
+MEASURE = """
+import resource, sys
+from mlx_stella import load
+model = load(sys.argv[1], dtype=sys.argv[2])
+assert model.dims == (256, 768, 1024, 2048, 4096, 6144, 8192)
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+"""
+
+
+@pytest.fixture(scope="module")
+def stella_400m(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("full") / "stella-400m"
+    if shutil.disk_usage(directory.parent).free < 6e9:
+        pytest.skip("less than 6 GB of disk are free")
+    subprocess.run([sys.executable, SCRIPT, "stella-400m", directory], check=True)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_info_reads_no_weights(stella_400m):
+    command = [sys.executable, "-m", "mlx_stella", "info", str(stella_400m)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    assert "434.1 M" in output and "1.74 GB in 1 files, 270 tensors F32" in output
+    assert "256, 768, 1024 (default), 2048, 4096, 6144, 8192" in output
+
+
+@pytest.mark.parametrize("dtype, weights_bytes", [("float16", 0.87e9), ("float32", 1.74e9)])
+def test_loading_takes_the_weights_and_little_more(stella_400m, dtype, weights_bytes):
+    command = [sys.executable, "-c", MEASURE, str(stella_400m), dtype]
+    peak = int(subprocess.run(command, capture_output=True, check=True, env=os.environ).stdout)
+    assert peak < weights_bytes + 0.5e9

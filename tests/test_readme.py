@@ -1,0 +1,41 @@
+"""The README is true: its table is the catalogue's, its Python runs, its verbs exist."""
+
+import re
+
+import pytest
+from conftest import TESTS
+
+from mlx_stella.catalog import MODELS
+from mlx_stella.cli import app
+
+README = (TESTS.parent / "README.md").read_text()
+
+
+def test_the_table_is_the_catalogue():
+    for entry in MODELS:
+        sizes = [f"{entry.parameters * bits / 8e9:.2f} GB" for bits in (16, 8.5, 4.5)]
+        dims = ", ".join(map(str, entry.dims))
+        cells = (entry.alias, dims, str(entry.max_seq_length), entry.licence, *sizes)
+        assert f"| {' | '.join(cells)} |" in README
+
+
+@pytest.mark.real
+def test_the_python_runs(minilm_directory):
+    """With the small model in place of Stella, and without what only Stella has."""
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    code = code.replace('"stella-400m"', repr(str(minilm_directory)))
+    lines = [line for line in code.splitlines() if not re.search(r"dims?=|instruction=", line)]
+    names = {}
+    exec("\n".join(lines), names)
+    assert names["d"].shape == (2, 384) and names["raw"].shape == (2, 384)
+
+
+def test_the_verbs_exist():
+    verbs = {command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"^    \$ mlx-stella (\w+)", README, re.MULTILINE)) == verbs
+
+
+def test_every_file_is_in_the_tree():
+    for path in (TESTS.parent / "mlx_stella").rglob("*.py"):
+        if path.parent.name != "cli" and path.name != "__main__.py":
+            assert path.name in README
