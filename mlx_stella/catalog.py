@@ -21,7 +21,7 @@ class Entry:
         parameters: of the backbone as it is loaded here, without Dense heads.
         dims: sizes of its vectors, the default first.
         max_seq_length: tokens per text by default.
-        query_prompt: name of the prompt that ``encode_query`` uses, if any.
+        query_prompt: name of the prompt that ``encode_query`` uses, if any; for people to read.
         prompts: named prompts that the repository does not ship itself.
         licence_notice: said once when the model is loaded.
         package: a Python package that carries the model in its folder ``model``.

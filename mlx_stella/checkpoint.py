@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_stella.config import BackboneArgs, inside, read_json, read_object
+from mlx_stella.config import BackboneArgs, inside, is_positive, read_json, read_object
 from mlx_stella.errors import ConfigError, StellaWarning, WeightsError
 from mlx_stella.heads import ACTIVATIONS, POOLING_MODES, Activation, PoolingMode
 from mlx_stella.models import Architecture, architecture
@@ -55,15 +55,15 @@ class Head:
         """Weight (dim, D) and bias (dim,) or None, float32.
 
         Raises:
-            WeightsError: a tensor is missing or holds a value that is not finite.
+            WeightsError: a tensor holds a value that is not finite.
         """
-        arrays = self.files.load()
-        if "linear.weight" not in arrays:
-            raise WeightsError(f"{self.directory}: has no tensor linear.weight; download it again")
-        tensors = {name: arrays[name].astype(mx.float32) for name in arrays}
+        tensors = {name: array.astype(mx.float32) for name, array in self.files.load().items()}
         for name, tensor in tensors.items():
             if not mx.isfinite(tensor).all().item():
-                raise WeightsError(f"{self.directory}: {name} holds a value that is not finite")
+                raise WeightsError(
+                    f"{self.directory}: {name} holds a value that is not finite; remedy: download "
+                    "it again"
+                )
         return tensors["linear.weight"], tensors.get("linear.bias")
 
 
@@ -168,9 +168,20 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
     settings_file = directory / "config_sentence_transformers.json"
     settings = _read_optional(settings_file)
 
+    if tokenizer_config.get("truncation_side", "right") != "right":
+        raise ConfigError(
+            f"{backbone / 'tokenizer_config.json'}: truncation on the left is not implemented"
+        )
     max_positions = args.max_position_embeddings
-    limits = (text_config.get("max_seq_length"), tokenizer_config.get("model_max_length"))
-    max_seq_length = next((n for n in limits if isinstance(n, int)), max_positions)
+    max_seq_length = text_config.get("max_seq_length")
+    if max_seq_length is None:
+        model_max_length = tokenizer_config.get("model_max_length")
+        max_seq_length = model_max_length if is_positive(model_max_length) else max_positions
+    elif type(max_seq_length) is not int or max_seq_length < 1:
+        raise ConfigError(
+            f"{backbone / 'sentence_bert_config.json'}: max_seq_length = {max_seq_length!r} is no "
+            "positive whole number; remedy: download it again"
+        )
     return Checkpoint(
         directory=directory,
         backbone_directory=backbone,
@@ -182,10 +193,10 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
         pooling=pooling,
         masks_prompt=args.masks_prompt or not include_prompt,
         heads=heads,
-        default_dim=default_head or args.hidden_size,
+        default_dim=args.hidden_size if default_head is None else default_head,
         normalizes="Normalize" in modules,
         prompts=_read_prompts(settings, settings_file, {**args.prompts, **(prompts or {})}),
-        max_seq_length=min(max_seq_length, max_positions),
+        max_seq_length=int(min(max_seq_length, max_positions)),
         max_positions=max_positions,
         similarity=_read_similarity(settings, settings_file),
     )
@@ -274,19 +285,21 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
             f"{file}: activation {activation!r} or a residual is not implemented "
             f"(activations {', '.join(ACTIVATIONS)})"
         )
-    stated = (data.get("out_features"), data.get("in_features"))
     files = find_tensors(folder)
-    if not files.tensors:  # a pickle: no header to compare with
-        shape = tuple(files.load()["linear.weight"].shape)
-    elif "linear.weight" in files.tensors:
-        shape = files.tensors["linear.weight"].shape
-    else:
-        raise WeightsError(f"{files.paths[0]}: has no tensor linear.weight; download it again")
-    if len(shape) != 2 or shape[1] != hidden_size:
+    shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
+    if not shapes:  # a pickle, whose header cannot be read alone
+        shapes = {name: array.shape for name, array in files.load().items()}
+    shape = shapes.get("linear.weight", ())
+    expected = {"linear.weight": (shape[0] if shape else 0, hidden_size)}
+    if data.get("bias", True):
+        expected["linear.bias"] = shape[:1]
+    if shapes != expected or shape[0] < 1:
         raise WeightsError(
-            f"{files.paths[0]}: linear.weight {shape} does not take vectors of {hidden_size}; "
+            f"{files.paths[0]}: holds {shapes}, which is no Dense head for vectors of "
+            f"{hidden_size} with{'' if data.get('bias', True) else 'out'} bias; "
             "remedy: download it again"
         )
+    stated = (data.get("out_features"), data.get("in_features"))
     if shape != stated:
         warnings.warn(
             f"{file}: says {stated[1]} -> {stated[0]}, the tensor is {shape[1]} -> {shape[0]}; "
@@ -303,7 +316,7 @@ def _read_prompts(settings: Mapping[str, Any], file: Path, builtin: Mapping[str,
         raise ConfigError(f"{file}: prompts is not a table of strings; download it again")
     prompts = {**builtin, **own}
     default = settings.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ConfigError(f"{file}: default_prompt_name {default!r} is not among its prompts")
     return Prompts(prompts, default)
 

@@ -1,6 +1,6 @@
 """Read a checkpoint's JSON files into typed, frozen dataclasses.
 
-A field's annotation says what is implemented: ``int`` a number that may vary, ``Literal["gelu"]``
+A field's annotation says what is implemented: ``Size`` a number that may vary, ``Literal["gelu"]``
 the only value the code computes. :func:`parse` checks all fields of a file and reports every
 fault at once. A key that no dataclass knows and that is not listed in :data:`INERT` gets a
 warning: it may change the arithmetic, and nobody has looked.
@@ -8,17 +8,24 @@ warning: it may change the arithmetic, and nobody has looked.
 
 import dataclasses
 import json
+import math
 import types
 import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from mlx_stella.errors import ConfigError, StellaWarning
 
 T = TypeVar("T")
+
+# Bounds keep an untrusted config from asking for more than any machine has.
+Size = Annotated[int, range(1, 2**24)]
+Count = Annotated[int, range(0, 2**24)]
+Layers = Annotated[int, range(1, 1025)]
+Positive = Annotated[float, "positive"]
 
 # Keys of config.json that do not touch an embedding: training, generation, bookkeeping.
 INERT = frozenset(
@@ -29,8 +36,8 @@ INERT = frozenset(
     cross_attention_hidden_size decoder_start_token_id directionality diversity_penalty
     do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    gradient_checkpointing hidden_dropout_prob id2label initializer_range is_decoder
-    is_encoder_decoder label2id layer_types length_penalty mask_type max_length
+    gradient_checkpointing hidden_dropout_prob id2label initializer_range is_encoder_decoder
+    label2id length_penalty mask_type max_length
     max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups num_beams
     num_return_sequences output_attentions output_hidden_states output_past output_scores
     pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
@@ -73,7 +80,8 @@ def parse(cls: type[T], data: Mapping[str, Any], file: Path, inert: frozenset = 
     Raises:
         ConfigError: keys are missing or hold values that are not implemented; all are named.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    known = {field.name for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in dataclasses.fields(cls):
@@ -86,7 +94,7 @@ def parse(cls: type[T], data: Mapping[str, Any], file: Path, inert: frozenset = 
             faults.append(f"{field.name} is missing")
     if faults:
         raise ConfigError(f"{file}: {'; '.join(faults)}; remedy: use a checkpoint as published")
-    unknown = sorted(set(data) - set(hints) - inert)
+    unknown = sorted(set(data) - known - inert)
     if unknown:
         warnings.warn(
             f"{file}: ignored keys that are not known here: {', '.join(unknown)}",
@@ -104,15 +112,23 @@ def _fault(value: Any, hint: Any) -> str | None:
         if any(value == option and type(value) is type(option) for option in options):
             return None
         return f"is not implemented (only {', '.join(json.dumps(o) for o in options)})"
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         faults = [_fault(value, option) for option in typing.get_args(hint)]
         return None if None in faults else faults[0]
-    if hint is float:
-        return None if type(value) in (int, float) else "should be a number"
-    if hint is int:
-        return None if type(value) is int and value >= 0 else "should be a whole number"
+    if hint == Positive:
+        return None if is_positive(value) else "should be a positive number"
+    if origin is Annotated:
+        allowed = hint.__metadata__[0]
+        if type(value) is int and value in allowed:
+            return None
+        return f"should be a whole number from {allowed.start} to {allowed.stop - 1}"
     expected = origin or hint
     return None if isinstance(value, expected) else f"should be a {expected.__name__}"
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value from JSON is a positive, finite number."""
+    return type(value) in (int, float) and 0 < value < 1e30 and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -160,14 +176,28 @@ class RopeArgs:
         Raises:
             ConfigError: theta is missing, or the kind of scaling is not implemented.
         """
-        scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        tables = [config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)]
+        scaling = tables[0] if tables else {}
+        if len(tables) > 1 or not isinstance(scaling, dict):
+            raise ConfigError(
+                f"{file}: rope_parameters and rope_scaling are both given, or are not objects; "
+                "remedy: use a checkpoint as published"
+            )
+        known = {"rope_theta", "rope_type", "type", "factor"}
+        unknown = [key for key in scaling if key not in known and scaling[key] is not None]
+        if unknown:
+            raise ConfigError(
+                f"{file}: {', '.join(unknown)} in the rope settings is not implemented; "
+                "remedy: use a checkpoint as published"
+            )
         theta = scaling.get("rope_theta", config.get("rope_theta"))
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         factor = scaling.get("factor", 1.0)
-        if type(theta) not in (int, float) or type(factor) not in (int, float):
-            raise ConfigError(f"{file}: rope_theta is missing or not a number")
-        if scaling.get("mixed_b") is not None:
-            raise ConfigError(f"{file}: rope_scaling.mixed_b is not implemented")
+        if not is_positive(theta) or not is_positive(factor):
+            raise ConfigError(
+                f"{file}: rope_theta {theta} or its factor {factor} is no positive number; "
+                "remedy: use a checkpoint as published"
+            )
         match kind:
             case "default":
                 return cls(float(theta))
@@ -175,7 +205,14 @@ class RopeArgs:
                 return cls(float(theta), float(factor))
             case "ntk":
                 return cls(float(theta) * factor, factor ** (2 / head_dim(config, file)))
-        raise ConfigError(f"{file}: rope type {kind!r} is not implemented (default, linear, ntk)")
+        raise ConfigError(
+            f"{file}: rope type {kind!r} is not implemented (default, linear, ntk); "
+            "remedy: use a checkpoint as published"
+        )
+
+
+ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
+"""The keys of config.json that :class:`RopeArgs` reads."""
 
 
 def head_dim(config: Mapping[str, Any], file: Path) -> int:
@@ -186,7 +223,7 @@ def head_dim(config: Mapping[str, Any], file: Path) -> int:
     """
     hidden_size, heads = config.get("hidden_size"), config.get("num_attention_heads")
     kv_heads = config.get("num_key_value_heads", heads)
-    sizes = (hidden_size, heads, kv_heads)
+    sizes = (hidden_size, heads, kv_heads)  # before a size is divided by another
     if (
         any(type(size) is not int or size < 1 for size in sizes)
         or hidden_size % heads

@@ -1,9 +1,10 @@
 """Texts in, vectors out: the one path that the command line and every program takes."""
 
+import operator
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypedDict, Unpack, overload
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +20,20 @@ DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
 OnLong = Literal["truncate", "error"]
 Progress = Callable[[int, int], None]
+
+
+class EncodeOptions(TypedDict, total=False):
+    """What :meth:`Encoder.encode` takes besides texts and ``dims``; it says what each means."""
+
+    prompt_name: str | None
+    prompt: str | None
+    instruction: str | None
+    dim: int | None
+    normalize: bool
+    max_length: int | None
+    on_long: OnLong
+    max_batch_tokens: int
+    progress: Progress | None
 
 
 def load(
@@ -39,12 +54,12 @@ def load(
         CheckpointError: the checkpoint cannot be used.
         InputError: the dtype is unknown.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in tuple(DTYPES):
+        raise InputError(f"dtype {dtype!r} is unknown; remedy: one of {', '.join(DTYPES)}")
     dtype = dtype or default_dtype()
     if dtype == "float32":
         # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
-        # before its first product; a value set by the user stands.
+        # once, before the process's first product; a value set by the user stands.
         os.environ.setdefault("MLX_ENABLE_TF32", "0")
     blas.warn_if_slow()
     source = hub.resolve(name, revision)
@@ -61,7 +76,7 @@ def default_dtype() -> str:
 
 
 class Encoder:
-    """A loaded model.
+    """A loaded model. Use one from one thread at a time.
 
     Attributes:
         checkpoint: what the directory says: prompts, heads, lengths.
@@ -72,6 +87,11 @@ class Encoder:
         self.checkpoint = checkpoint
         self.dtype = dtype
         self._tokenizer = checkpoint.load_tokenizer()
+        if checkpoint.max_seq_length <= self._tokenizer.special_tokens:
+            raise ConfigError(
+                f"{checkpoint.directory}: max_seq_length {checkpoint.max_seq_length} leaves no "
+                "room for a text; remedy: use a checkpoint as published"
+            )
         self._backbone: nn.Module = checkpoint.load_backbone(DTYPES[dtype])
         self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
         self._head(checkpoint.default_dim)
@@ -91,13 +111,17 @@ class Encoder:
         """The named prompts."""
         return dict(self.checkpoint.prompts.named)
 
+    def __repr__(self) -> str:
+        name = self.checkpoint.directory.name
+        return f"<Encoder {name}: {self.dtype}, dims {', '.join(map(str, self.dims))}>"
+
     @overload
     def encode(
-        self, texts: str | Sequence[str], *, dims: Sequence[int], **options: object
+        self, texts: str | Iterable[str], *, dims: Sequence[int], **options: Unpack[EncodeOptions]
     ) -> dict[int, np.ndarray]: ...
     @overload
     def encode(
-        self, texts: str | Sequence[str], *, dims: None = None, **options: object
+        self, texts: str | Iterable[str], *, dims: None = None, **options: Unpack[EncodeOptions]
     ) -> np.ndarray: ...
     def encode(
         self,
@@ -139,11 +163,10 @@ class Encoder:
             VectorError: the model gave a vector that is not finite, or is zero.
         """
         single = isinstance(texts, str)
-        rows = [texts] if single else list(texts)
+        rows = [texts] if single else _rows(texts)
         sizes = self._sizes(dim, dims)
         prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
-        if max_batch_tokens < 1:
-            raise InputError(f"max_batch_tokens must be at least 1, not {max_batch_tokens}")
+        max_batch_tokens = _whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
         tokens = self._tokenize(rows, prefix, self._limit(max_length), on_long)
         masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
         for row, text in enumerate(tokens):
@@ -168,7 +191,14 @@ class Encoder:
             vectors = {size: array[0] for size, array in vectors.items()}
         return vectors if dims is not None else vectors[sizes[0]]
 
-    def encode_query(self, texts, *, task: str | None = None, **options):
+    def encode_query(
+        self,
+        texts: str | Iterable[str],
+        *,
+        task: str | None = None,
+        dims: Sequence[int] | None = None,
+        **options: Unpack[EncodeOptions],
+    ):
         """Embed questions, with the model's query prompt.
 
         Args:
@@ -178,17 +208,32 @@ class Encoder:
                 model's usual one; a model without query prompts embeds the text alone. An option
                 ``prompt_name``, ``prompt`` or ``instruction`` takes its place.
 
+        Returns:
+            As :meth:`encode`.
+
         Raises:
             InputError: there is no prompt for the task; and as in :meth:`encode`.
         """
-        return self._encode_as(self.checkpoint.prompts.for_query(task), texts, options)
+        if not _names_a_prompt(options):
+            options["prompt_name"] = self.checkpoint.prompts.for_query(task)
+        elif task is not None:
+            raise InputError("task chooses a prompt; remedy: give it or a prompt, not both")
+        return self.encode(texts, dims=dims, **options)
 
-    def encode_document(self, texts, **options):
+    def encode_document(
+        self,
+        texts: str | Iterable[str],
+        *,
+        dims: Sequence[int] | None = None,
+        **options: Unpack[EncodeOptions],
+    ):
         """Embed passages to be found, with the document prompt where the model has one.
 
-        Args and errors are those of :meth:`encode`.
+        Args, results and errors are those of :meth:`encode`.
         """
-        return self._encode_as(self.checkpoint.prompts.for_document(), texts, options)
+        if not _names_a_prompt(options):
+            options["prompt_name"] = self.checkpoint.prompts.for_document()
+        return self.encode(texts, dims=dims, **options)
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Similarity of every row of a to every row of b: the cosine, or what the model declares.
@@ -198,54 +243,56 @@ class Encoder:
 
         Returns:
             (N, M) float32.
+
+        Raises:
+            InputError: the vectors differ in size, or one is zero and has no direction.
         """
         a, b = (np.atleast_2d(np.asarray(x, np.float32)) for x in (a, b))
+        if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+            raise InputError(
+                f"vectors of shape {a.shape} and {b.shape} cannot be compared; remedy: embed both "
+                "with the same dim"
+            )
         if self.checkpoint.similarity == "cosine":
-            a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+            norms = [np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
+            if any((norm == 0).any() for norm in norms):
+                raise InputError("a vector of zeros has no direction; remedy: leave it out")
+            a, b = a / norms[0], b / norms[1]
         return a @ b.T
-
-    def _encode_as(self, prompt_name: str | None, texts, options):
-        if any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction")):
-            return self.encode(texts, **options)
-        return self.encode(texts, **{**options, "prompt_name": prompt_name})
 
     def _sizes(self, dim: int | None, dims: Sequence[int] | None) -> list[int]:
         if dim is not None and dims is not None:
             raise InputError("give dim or dims, not both")
+        if dims is not None and (isinstance(dims, (int, str)) or not list(dims)):
+            raise InputError(f"dims is {dims!r}; remedy: a list of sizes, such as [256, 1024]")
         sizes = list(dims) if dims is not None else [self.default_dim if dim is None else dim]
-        if not sizes:
-            raise InputError("dims is empty")
         for size in sizes:
-            if size not in self.dims:
+            if size not in self.dims or isinstance(size, float):
                 raise InputError(
-                    f"no head has {size} dimensions; this model offers "
+                    f"this model has no vectors of {size} dimensions; remedy: one of "
                     f"{', '.join(map(str, self.dims))}"
                 )
-        return sizes
+        return [int(size) for size in sizes]
 
     def _limit(self, max_length: int | None) -> int:
         if max_length is None:
             return self.checkpoint.max_seq_length
         least = self._tokenizer.special_tokens + 1
-        if not least <= max_length <= self.checkpoint.max_positions:
-            raise InputError(
-                f"max_length {max_length} is outside {least} to {self.checkpoint.max_positions}"
-            )
-        return max_length
+        return _whole("max_length", max_length, least, self.checkpoint.max_positions)
 
     def _tokenize(
         self, texts: Sequence[str], prefix: str, limit: int, on_long: OnLong
     ) -> list[Tokens]:
         if on_long not in ("truncate", "error"):
-            raise InputError(f"on_long {on_long!r} is unknown; known: truncate, error")
+            raise InputError(f"on_long {on_long!r} is unknown; remedy: truncate or error")
         tokens = self._tokenizer.encode(texts, prefix, limit)
         long = [row for row, text in enumerate(tokens) if text.untruncated_length > limit]
         if long and on_long == "error":
             longest = max(tokens[row].untruncated_length for row in long)
             raise TextTooLongError(
                 f"{len(long)} of {len(texts)} texts exceed {limit} tokens, the first is text "
-                f"{long[0]}, the longest has {longest}; remedy: a larger max_length, shorter texts "
-                'or on_long="truncate"'
+                f"{long[0]}, the longest has {longest}; remedy: raise the maximal length, shorten "
+                "them, or let them be truncated"
             )
         if long:
             warnings.warn(
@@ -298,12 +345,42 @@ class Encoder:
         return outputs
 
 
+def _rows(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, (bytes, bytearray)):
+        raise InputError("texts are bytes; remedy: decode them, for example texts.decode()")
+    try:
+        return list(texts)
+    except TypeError:
+        raise InputError(
+            f"texts are a {type(texts).__name__}; remedy: a string or a list of strings"
+        ) from None
+
+
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    """The value as an int.
+
+    Raises:
+        InputError: it is no whole number from least to most.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise InputError(f"{name} {value!r} is no whole number from {least} to {most}")
+    return number
+
+
+def _names_a_prompt(options: EncodeOptions) -> bool:
+    return any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction"))
+
+
 def _check(vectors: np.ndarray, rows: Sequence[int], dtype: str) -> None:
     """Refuse vectors that are not finite, or zero: they would poison whatever stores them."""
     bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
     if bad.any():
-        remedy = "" if dtype == "float32" else '; remedy: load with dtype="float32"'
+        remedy = "check the checkpoint" if dtype == "float32" else "use the dtype float32"
         raise VectorError(
             f"text {rows[int(bad.argmax())]}: the model gave a vector that is not finite, or is "
-            f"zero{remedy}"
+            f"zero; remedy: {remedy}"
         )

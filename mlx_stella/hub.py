@@ -5,6 +5,8 @@ work stays private and goes on offline. Only what a checkpoint consists of is do
 files and safetensors, and pytorch_model.bin only where there is nothing else.
 """
 
+import contextlib
+import difflib
 import importlib.util
 import os
 import re
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_stella import catalog
-from mlx_stella.config import read_object
+from mlx_stella.config import inside, read_json, read_object
 from mlx_stella.errors import ConfigError, HubUnreachableError, ModelNotFoundError
 
 _FILES = ["*.json", "*.safetensors"]
@@ -34,21 +36,22 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Source
     Raises:
         ModelNotFoundError: the name is unknown, or the Hub refused or could not be reached.
     """
+    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+        raise ModelNotFoundError(f"{name!r}: no name of a model; remedy: an alias, id or directory")
     text = os.fspath(name)
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(text))
+    if os.path.isdir(path):
+        if revision is not None:
+            raise ModelNotFoundError(f"{text}: a directory has no revisions; remedy: drop it")
         return Source(path, catalog.find_folder(path.resolve().name) or _cached_entry(path))
     entry = catalog.find(text)
     if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
-        aliases = ", ".join(known.alias for known in catalog.MODELS)
-        raise ModelNotFoundError(
-            f"{text}: no such directory, alias or Hub id (owner/name); aliases: {aliases}"
-        )
+        raise ModelNotFoundError(f"{text}: no such directory or model; remedy: {_hint(text)}")
     repos = entry.repos if entry else (text,)
     for repo in repos:
         if (directory := _cached(repo, revision)) is not None:
             return Source(directory, entry)
-    if (directory := packaged(text)) is not None:
+    if revision is None and (directory := packaged(text)) is not None:
         return Source(directory, entry)
     return Source(_download(repos[0], revision), entry)
 
@@ -81,27 +84,54 @@ def _cached(repo: str, revision: str | None) -> Path | None:
         directory = Path(snapshot_download(repo, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
-    return directory if _is_whole(directory) else None
+    return directory if _is_whole(directory, repo, revision) else None
 
 
-def _is_whole(directory: Path) -> bool:
-    if not all((directory / name).exists() for name in ("config.json", "tokenizer.json")):
+def _is_whole(directory: Path, repo: str, revision: str | None) -> bool:
+    """Whether a snapshot holds all of a checkpoint.
+
+    Other programs fill the same cache with less: transformers leaves out modules.json and what it
+    lists, without which pooling and heads would be guessed. Where the repository has no
+    modules.json, the cache must know that from the Hub.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    folders = [directory]
+    if (modules := directory / "modules.json").exists():
+        try:
+            folders += [inside(directory, str(m["path"]), modules) for m in read_json(modules)]
+        except (ConfigError, TypeError, KeyError):
+            return True  # whole but malformed: opening it says how
+    elif try_to_load_from_cache(repo, "modules.json", revision=revision) is not _CACHED_NO_EXIST:
         return False
-    index = directory / "model.safetensors.index.json"
+    if not (directory / "tokenizer.json").exists():
+        return False
+    return all(_has_files(folder) for folder in folders if not folder.name.endswith("_Normalize"))
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether a module's folder holds its config and, unless it is a Pooling, weights."""
+    index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards = set(read_object(index)["weight_map"].values())
-        except (ConfigError, KeyError, AttributeError, TypeError):
-            return False
-        return all((directory / str(shard)).exists() for shard in shards)
-    return any((directory / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
+            shards = {str(shard) for shard in read_object(index)["weight_map"].values()}
+        except (ConfigError, KeyError, AttributeError):
+            return True  # as above
+        has_weights = all((folder / shard).exists() for shard in shards)
+    else:
+        names = ("model.safetensors", "pytorch_model.bin")
+        has_weights = any((folder / name).exists() for name in names)
+    is_pooling = folder.name.endswith("Pooling")
+    return (folder / "config.json").exists() and (has_weights or is_pooling)
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -119,28 +149,41 @@ def _download(repo: str, revision: str | None) -> Path:
         directory = fetch(_FILES)
         if not any(directory.glob("*.safetensors")):
             directory = fetch(_PICKLES)
+        if not (directory / "modules.json").exists():
+            with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
+                hf_hub_download(repo, "modules.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelNotFoundError(f"{repo}: no Hub id ({error}); remedy: {_hint(repo)}") from None
     except GatedRepoError:
         remedy = f"accept its licence at https://huggingface.co/{repo}, then run: hf auth login"
         raise ModelNotFoundError(f"{repo}: the Hub wants you to log in; remedy: {remedy}") from None
     except RevisionNotFoundError:
-        raise ModelNotFoundError(f"{repo}: the Hub has no revision {revision!r}") from None
+        raise ModelNotFoundError(
+            f"{repo}: the Hub has no revision {revision!r}; remedy: a branch, tag or commit"
+        ) from None
     except RepositoryNotFoundError:
         raise ModelNotFoundError(
             f"{repo}: the Hub has no such repository, or it is private; remedy: check the name, "
             "or run: hf auth login"
         ) from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise HubUnreachableError(
-            f"{repo}: not in the cache, and the Hub cannot be reached ({reason}); "
+            f"{repo}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
             f"{_what_is_at_hand()}"
         ) from None
-    if not _is_whole(directory):
+    if not _is_whole(directory, repo, revision):
         raise HubUnreachableError(
             f"{repo}: not in the cache as a whole (config.json, tokenizer.json, weights), and the "
             f"Hub gives no more; {_what_is_at_hand()}"
         )
     return directory
+
+
+def _hint(name: str) -> str:
+    aliases = [entry.alias for entry in catalog.MODELS]
+    if close := difflib.get_close_matches(name.lower(), aliases, n=1):
+        return f"did you mean {close[0]}?"
+    return "a directory, a Hub id (owner/name), or an alias that `mlx-stella models` lists"
 
 
 def _what_is_at_hand() -> str:
@@ -150,5 +193,5 @@ def _what_is_at_hand() -> str:
         if packaged(entry.alias) or any(_cached(repo, None) for repo in entry.repos)
     ]
     if at_hand:
-        return f"remedy: use what is at hand ({', '.join(at_hand)}), a directory, or go online once"
+        return f"remedy: go online once, or use what is at hand: --model {' or '.join(at_hand)}"
     return "no known model is at hand; remedy: go online once, or give a directory"

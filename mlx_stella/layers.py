@@ -6,9 +6,9 @@ Axis letters used in all files:
     H  query heads           K  key/value heads      E  head dimension
     N  outputs of a product  V  vocabulary
 
-Precision: hidden states, norms and whatever is summed are float32 throughout. Only the operands
-of matrix products take the type of the weights (float16, bfloat16 or float32), so the choice of
-type costs rounding, never range.
+Precision: hidden states, norms, attention and whatever is summed are float32 throughout. Only the
+operands of products with weights take the type of the weights (float16, bfloat16 or float32), so
+the choice of type costs rounding, never range.
 """
 
 from functools import lru_cache
@@ -24,14 +24,14 @@ class Linear(nn.Module):
     """``x @ weight.T + bias``: float32 in, float32 out, the product in the type of the weight.
 
     float16 ends at 65504, and gated MLPs go beyond it: their hidden products reach 1e5, the
-    output of the down projection 1e6. Each row is therefore divided by the smallest power of
-    two s >= 1 that keeps the row and a bound of its outputs below 2**15::
+    output of the down projection 1e6. Each row is therefore divided by the power of two s that
+    brings the larger of the row and a bound of its outputs to 2**15::
 
         s = 2 ** ceil(log2(max(max|x|, ||x|| * max_n ||weight_n||) / 2**15))
 
     (Cauchy-Schwarz bounds each output), multiplied, and scaled back in float32. Powers of two
-    are exact and s is 1 for ordinary rows, whose result is untouched. bfloat16 has float32's
-    range and needs none of this.
+    are exact, and as close to the upper end as possible the fewest digits are lost at the lower.
+    bfloat16 has float32's range and needs none of this.
 
     Parameters:
         weight: (N, D) in the compute type; bias: (N,) float32, optional.
@@ -66,11 +66,12 @@ class Linear(nn.Module):
 
 
 def _range_scale(x: mx.array, max_row_norm: float) -> mx.array:
-    """The power of two of :class:`Linear` for each row: (..., D) -> (..., 1), at least 1."""
+    """The power of two of :class:`Linear` for each row: (..., D) -> (..., 1)."""
     peak = mx.abs(x).max(axis=-1, keepdims=True)
     norm = mx.linalg.norm(x, axis=-1, keepdims=True)
     bound = mx.maximum(peak, norm * max_row_norm) / 2**15
-    return mx.power(2.0, mx.maximum(mx.ceil(mx.log2(bound)), 0.0))
+    # Not below 2**-60: a row of zeros needs some scale, too.
+    return mx.power(2.0, mx.ceil(mx.log2(mx.maximum(bound, 2.0**-60))))
 
 
 class Embedding(nn.Embedding):
@@ -93,21 +94,21 @@ def key_mask(attention_mask: mx.array | None) -> mx.array | None:
 _QUERIES_AT_ONCE = 2048
 
 
-def attention(
-    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None, dtype: mx.Dtype
-) -> mx.array:
+def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
     """Scaled dot-product attention, bidirectional.
+
+    In float32 whatever the weights: the biases of trained keys are large enough for scores beyond
+    float16, and without a fused kernel they are held in the type of the operands. It is a small
+    part of the arithmetic (3 % for stella_en_1.5B_v5 at 512 tokens).
 
     Args:
         q: (B, H, L, E) float32; k, v: (B, K, L, E) float32, each shared by H / K query heads.
         mask: (B, 1, 1, L) bool, True where a key may be seen; None if all may.
-        dtype: type of the operands; the softmax is float32 in any case.
 
     Returns:
         (B, L, H * E) float32.
     """
     B, H, L, E = q.shape
-    q, k, v = q.astype(dtype), k.astype(dtype), v.astype(dtype)
     blocks = [
         mx.fast.scaled_dot_product_attention(
             q[:, :, start : start + _QUERIES_AT_ONCE], k, v, scale=E**-0.5, mask=mask
@@ -115,7 +116,7 @@ def attention(
         for start in range(0, L, _QUERIES_AT_ONCE)
     ]
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
-    return output.transpose(0, 2, 1, 3).reshape(B, L, H * E).astype(mx.float32)
+    return output.transpose(0, 2, 1, 3).reshape(B, L, H * E)
 
 
 def split_heads(x: mx.array, heads: int) -> mx.array:

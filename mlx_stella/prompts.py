@@ -45,12 +45,12 @@ class Prompts:
             return prompt
         if instruction is not None:
             if not self.takes_instructions:
-                raise InputError("this model takes no instructions; remedy: use prompt instead")
-            return INSTRUCTION_TEMPLATE.format(instruction)
+                raise InputError("this model takes no instructions; remedy: give a prompt instead")
+            return INSTRUCTION_TEMPLATE.replace("{}", str(instruction))
         name = prompt_name if prompt_name is not None else self.default_name
         if name is None:
             return ""
-        if name not in self.named:
+        if not isinstance(name, str) or name not in self.named:
             raise InputError(f"no prompt is named {name!r}; {self._known()}")
         return self.named[name]
 
@@ -73,4 +73,6 @@ class Prompts:
         return next((name for name in _DOCUMENT_NAMES if name in self.named), None)
 
     def _known(self) -> str:
-        return f"known: {', '.join(self.named)}" if self.named else "this model has none"
+        if self.named:
+            return f"remedy: one of {', '.join(self.named)}"
+        return "this model has none; remedy: leave it out, or give a literal prompt"

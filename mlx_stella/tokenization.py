@@ -28,7 +28,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """tokenizer.json with the reference's handling of special tokens.
+    """tokenizer.json with the reference's handling of special tokens. Not for several threads.
 
     Args:
         path: tokenizer.json.
@@ -86,8 +86,9 @@ class Tokenizer:
         Raises:
             InputError: a text is not a string or not valid Unicode; the row is named.
         """
+        check_text(prompt, "the prompt")
         for row, text in enumerate(texts):
-            _check(text, row)
+            check_text(text, f"text {row}")
         inputs = [prompt + text + self._text_suffix for text in texts]
         if self._lower_case:
             inputs = [text.lower() for text in inputs]
@@ -118,16 +119,22 @@ class Tokenizer:
 
 def _content(token: str | Mapping[str, Any] | None) -> str | None:
     """The text of a special token, which tokenizer_config.json spells in two ways."""
-    return token.get("content") if isinstance(token, Mapping) else token
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return content if isinstance(content, str) else None
 
 
-def _check(text: object, row: int) -> None:
+def check_text(text: object, name: str) -> None:
+    """Refuse what is not a string of valid Unicode, by the name it has for the caller.
+
+    Raises:
+        InputError: saying which text it is, and what is wrong with it.
+    """
     if not isinstance(text, str):
-        raise InputError(f"text {row}: a {type(text).__name__}, not a string")
+        raise InputError(f"{name}: a {type(text).__name__}, not a string; remedy: pass str")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"text {row}: not valid Unicode, a lone surrogate at position {error.start}; "
+            f"{name}: not valid Unicode, a lone surrogate at position {error.start}; "
             "remedy: decode the source with the right encoding"
         ) from None

@@ -18,7 +18,25 @@ from mlx_stella.errors import ConfigError, WeightsError
 from mlx_stella.layers import Linear
 from mlx_stella.models import Architecture, Folds
 
-FLOAT16_MAX = 65504.0
+# A matrix whose largest value lies outside would overflow float16, or lose digits below its
+# smallest normal number; it stays float32. Trained matrices lie well inside.
+_FLOAT16_PEAKS = (2.0**-8, 65504.0)
+
+_DTYPES = {
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U64",
+    "U32",
+    "U16",
+    "U8",
+    "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,8 @@ def find_tensors(directory: Path) -> TensorFiles:
 
 def _shards(index: Path) -> Iterator[Path]:
     weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+    is_table = isinstance(weight_map, dict) and len(weight_map) > 0
+    if not is_table or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise ConfigError(f"{index}: weight_map is missing or malformed; download it again")
     for name in sorted(set(weight_map.values())):
         path = inside(index.parent, name, index)
@@ -89,7 +108,7 @@ def _header(path: Path) -> dict[str, TensorInfo]:
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
+            tensors = {
                 name: TensorInfo(part.get_dtype(), tuple(part.get_shape()))
                 for name, part in slices.items()
             }
@@ -97,6 +116,13 @@ def _header(path: Path) -> dict[str, TensorInfo]:
         raise WeightsError(
             f"{path}: truncated, corrupt or missing ({error}); remedy: download it again"
         ) from None
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise WeightsError(
+                f"{path}: {name} has the type {tensor.dtype}, which is not implemented; remedy: "
+                "use the checkpoint as first published"
+            )
+    return tensors
 
 
 def _load_safetensors(path: Path) -> dict[str, mx.array]:
@@ -137,17 +163,17 @@ def fill(
 ) -> None:
     """Set every parameter of a model from a checkpoint's tensors, and evaluate it.
 
-    Matrices take ``dtype``; vectors (norms, biases) stay float32. A matrix with a value beyond
-    float16's range stays float32 too, since rounding it to infinity would lose the model.
-    Tensors are read, cast and released one parameter at a time.
+    Matrices take ``dtype``; vectors (norms, biases) stay float32, and so does a matrix that
+    float16 has no room for. Tensors are read, cast and released one parameter at a time.
 
     Raises:
         WeightsError: tensors are missing, extra, of the wrong shape or not finite; all are named.
     """
     where = files.paths[0] if len(files.paths) == 1 else files.paths[0].parent
     arrays = files.load()
-    names = _renamed(arrays, architecture.renames)  # name in the model -> name in the file
     faults: list[str] = []
+    # name in the model -> name in the file
+    names = _renamed(arrays, architecture.renames, faults)
     used: set[str] = set()
     recipes: list[tuple[str, Sequence[str], Callable[..., mx.array]]] = []
     for parameter, placeholder in tree_flatten(model.parameters()):
@@ -165,14 +191,16 @@ def fill(
 
     readers = _count(inputs for _, inputs, _ in recipes)
     for parameter, inputs, make in recipes:
-        value = make(*(arrays[name] for name in inputs))
-        peak = mx.abs(value).max()
+        tensors = [arrays[name] for name in inputs]
+        value = make(*tensors)
+        parts = tensors if make is _stack else [value]
+        peaks = mx.stack([mx.abs(part).max().astype(mx.float32) for part in parts])
         is_matrix = value.ndim >= 2
         cast = value.astype(dtype if is_matrix else mx.float32)
-        mx.eval(peak, cast)
-        if not mx.isfinite(peak).item():
+        mx.eval(peaks, cast)
+        if not mx.isfinite(peaks).all().item():
             faults.append(f"{', '.join(inputs)}: holds a value that is not finite")
-        if cast.dtype == mx.float16 and peak.item() > FLOAT16_MAX:
+        if cast.dtype == mx.float16 and not all(map(_fits_float16, peaks.tolist())):
             cast = value.astype(mx.float32)
             mx.eval(cast)
         model.load_weights([(parameter, cast)], strict=False)
@@ -187,10 +215,17 @@ def fill(
     mx.clear_cache()
 
 
-def _renamed(names: Mapping[str, object], renames: Mapping[str, str | None]) -> dict[str, str]:
+def _fits_float16(peak: float) -> bool:
+    return peak == 0 or _FLOAT16_PEAKS[0] <= peak <= _FLOAT16_PEAKS[1]
+
+
+def _renamed(
+    names: Mapping[str, object], renames: Mapping[str, str | None], faults: list[str]
+) -> dict[str, str]:
     """Name in the model -> name in the file. Keys that end in a dot are prefixes, others suffixes.
 
-    Renames apply in the order of the table; None drops the tensor.
+    Renames apply in the order of the table; None drops the tensor. Two tensors that end up under
+    one name are added to the faults.
     """
     result: dict[str, str] = {}
     for original in names:
@@ -203,6 +238,8 @@ def _renamed(names: Mapping[str, object], renames: Mapping[str, str | None]) -> 
             if name is None:
                 break
         else:
+            if name in result:
+                faults.append(f"{result[name]} and {original} are the same parameter")
             result[name] = original
     return result
 
@@ -234,7 +271,7 @@ def _shape_fault(
     try:
         if make(*inputs).shape == expected:
             return None
-    except ValueError:
+    except (ValueError, IndexError):
         pass
     return f"has shape {found}, which does not make {expected}"
 

@@ -178,7 +178,7 @@ def test_a_head_that_does_not_fit_the_backbone(copy_of):
     shutil.copytree(
         CHECKPOINTS / "tiny-stella-400m/2_Dense_256", directory / "2_Dense_256", dirs_exist_ok=True
     )
-    refused(directory, "2_Dense_256", "does not take vectors of 48", error=WeightsError)
+    refused(directory, "2_Dense_256", "no Dense head for vectors of 48", error=WeightsError)
 
 
 def test_an_activation_that_is_not_implemented(copy_of):

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +88,56 @@ def test_json_lines_to_json_lines(tmp_path, expected):
     (tmp_path / "in.jsonl").write_text("\n\n".join(lines))
     arguments = ("--input", "in.jsonl", "--field", "body", "--output", "out.jsonl")
     succeed("embed", *arguments, cwd=tmp_path)
-    same(vectors_of((tmp_path / "out.jsonl").read_text()), expected)
+    written = (tmp_path / "out.jsonl").read_text()
+    same(vectors_of(written), expected)
+    first = json.loads(written.splitlines()[0])
+    assert list(first) == ["id", "body", "embedding"] and first["id"] == 0
     same(vectors_of(succeed("embed", "--field", "body", stdin="\n".join(lines))), expected)
 
 
 def test_an_empty_line_is_an_empty_text_and_no_line_is_none():
     assert len(succeed("embed", stdin="one\n\nthree\n").splitlines()) == 3
-    assert succeed("embed", stdin="") == ""
+    done = run("embed", stdin="")
+    assert done.returncode == 0 and done.stdout == b"" and b"holds no text" in done.stderr
+
+
+def test_a_file_name_among_the_texts(tmp_path):
+    (tmp_path / "notes.txt").write_text("a")
+    done = run("embed", "notes.txt", cwd=tmp_path)
+    assert done.returncode == 0 and b"--input notes.txt" in done.stderr
+
+
+def test_the_input_is_never_overwritten(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "kept": 1}\n')
+    arguments = ("--input", "a.jsonl", "--output", "./a.jsonl")
+    assert "is the input, too" in fail("embed", *arguments, cwd=tmp_path)
+    assert "kept" in (tmp_path / "a.jsonl").read_text()
+
+
+def test_an_output_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "link.npy").symlink_to("real.npy")
+    succeed("embed", "a", "--output", "link.npy", cwd=tmp_path)
+    assert (tmp_path / "link.npy").is_symlink() and np.load(tmp_path / "real.npy").shape[0] == 1
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_leaves_nothing(tmp_path, number, status):
+    (tmp_path / "in.txt").write_text("deep learning is fun\n" * 20_000)
+    arguments = ["embed", "--input", "in.txt", "--output", "out.npy", "--model", STELLA]
+    process = subprocess.Popen([COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(2)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == status and b"Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_closed_streams_and_other_encodings():
+    command = f"{COMMAND} embed -m {STELLA}"
+    for script, pattern in [(f"{command} <&-", b"no text"), (f"{command} a >&-", b"stdout is")]:
+        done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
+        assert done.returncode == 1 and pattern in done.stderr, done.stderr
+    succeed("demo", "--model", STELLA, "--query", "查询", PYTHONIOENCODING="ascii")
 
 
 def test_options_reach_the_model():
@@ -133,6 +178,7 @@ def test_long_texts():
         ("in.jsonl", b'{"text": "\\ud800"}\n', "text 0: not valid Unicode"),
         ("in.csv", b"a,b\n", "in.csv: not .txt or .jsonl"),
         ("in.txt", None, "in.txt: No such file"),
+        (".", None, "a folder"),
     ],
 )
 def test_input_that_cannot_be_read(tmp_path, name, content, pattern):
@@ -145,7 +191,11 @@ def test_input_that_cannot_be_read(tmp_path, name, content, pattern):
 
 @pytest.mark.parametrize(
     "output, pattern",
-    [("out.csv", "output is .npy or .jsonl"), ("none/out.npy", "does not exist")],
+    [
+        ("out.csv", "output is .npy or .jsonl"),
+        ("none/out.npy", "none is no folder"),
+        ("n" * 300 + ".npy", "too long"),
+    ],
 )
 def test_output_that_cannot_be_written(tmp_path, output, pattern):
     assert pattern in fail("embed", "a", "--output", output, cwd=tmp_path)
@@ -185,13 +235,13 @@ def test_texts_from_two_places():
 
 
 def test_wrong_usage():
-    assert "--model" in fail("embed", "a", model=None, status=2)
+    assert "remedy: --model stella-400m" in fail("embed", "a", model=None)
     assert "No such option" in fail("embed", "a", "--nope", status=2)
     assert "float64" in fail("embed", "a", "--dtype", "float64", status=2)
 
 
 def test_a_model_that_is_nowhere(tmp_path):
-    assert "aliases: stella-1.5b" in fail("embed", "a", model="nope")
+    assert "no such directory or model" in fail("embed", "a", model="nope")
     error = fail("embed", "a", model="stella-1.5b", HF_HUB_CACHE=str(tmp_path))
     assert "cannot be reached" in error and "remedy" in error
 
@@ -229,7 +279,8 @@ def test_models_lists_every_alias():
     from mlx_stella.catalog import MODELS
 
     output = succeed("models", model=None)
-    assert all(entry.alias in output and entry.repo in output for entry in MODELS)
+    assert all(entry.alias in output and entry.licence in output for entry in MODELS)
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_help_names_the_verbs_and_is_quick():
@@ -261,7 +312,7 @@ def test_verify_and_demo_on_the_packaged_model(minilm_directory, tmp_path):
     output = succeed("verify", "all-minilm-l6-v2", "--dtype", "float32", HF_HUB_CACHE=str(tmp_path))
     assert output.count("pass") == 9 and "FAIL" not in output
     output = succeed("demo", HF_HUB_CACHE=str(tmp_path))
-    assert output.startswith("Model: all-minilm-l6-v2 (stella-400m is not cached and the Hub")
+    assert output.startswith("Model:  all-minilm-l6-v2") and "stella-400m is not cached" in output
     assert output.count("Answer: ") == 2 and "Green tea has been consumed" in output
     output = succeed("demo", "--model", "all-minilm-l6-v2", "--query", "green tea")
     assert len(json.loads(output.split("Embedding: ")[1])) == 384

@@ -38,14 +38,18 @@ def test_several_heads_come_from_one_forward_pass(stella, monkeypatch):
 
 
 def test_a_dim_that_does_not_exist_lists_those_that_do(stella):
-    with pytest.raises(InputError, match=r"no head has 512 .* 256, 768, 1024, 8192"):
+    with pytest.raises(InputError, match=r"no vectors of 512 .* 256, 768, 1024, 8192"):
         stella.encode(TEXTS, dim=512)
-    with pytest.raises(InputError, match="offers 48"):
+    with pytest.raises(InputError, match="one of 48"):
         load_tiny("tiny-stella-zh-v2").encode(TEXTS, dim=1024)
     with pytest.raises(InputError, match="dim or dims"):
         stella.encode(TEXTS, dim=256, dims=[256])
-    with pytest.raises(InputError, match="empty"):
-        stella.encode(TEXTS, dims=[])
+    for wrong in ([], 256, "256"):
+        with pytest.raises(InputError, match="a list of sizes"):
+            stella.encode(TEXTS, dims=wrong)
+    with pytest.raises(InputError, match=r"256\.0"):
+        stella.encode(TEXTS, dim=256.0)
+    assert stella.encode(TEXTS, dim=np.int64(256)).shape == (4, 256)
 
 
 def test_unnormalised_vectors_point_the_same_way(stella):
@@ -81,12 +85,19 @@ def test_prompts_of_the_other_families():
 
 
 def test_prompts_that_do_not_work(stella):
-    with pytest.raises(InputError, match="'nope'; known: s2p_query, s2s_query"):
+    with pytest.raises(InputError, match="'nope'; remedy: one of s2p_query, s2s_query"):
         stella.encode(TEXTS, prompt_name="nope")
-    with pytest.raises(InputError, match="task 'nope'; known: s2p_query"):
+    with pytest.raises(InputError, match="task 'nope'; remedy: one of s2p_query"):
         stella.encode_query(TEXTS, task="nope")
     with pytest.raises(InputError, match="not several"):
         stella.encode(TEXTS, prompt_name="s2p_query", prompt="x")
+    with pytest.raises(InputError, match="not both"):
+        stella.encode_query(TEXTS, task="s2s", prompt="x")
+    with pytest.raises(InputError, match="the prompt: not valid Unicode"):
+        stella.encode(TEXTS, prompt="\ud800")
+    for wrong in ({"prompt": 5}, {"prompt_name": ["s2p_query"]}):
+        with pytest.raises(InputError):
+            stella.encode(TEXTS, **wrong)
     with pytest.raises(InputError, match="this model has none"):
         load_tiny("tiny-stella-zh-v2").encode(TEXTS, prompt_name="query")
 
@@ -115,13 +126,14 @@ def test_max_length(stella):
         longer = stella.encode(text, max_length=4000)
     with pytest.warns(StellaWarning):
         assert distance(longer, stella.encode(text)) > 1e-4
-    for wrong in (0, 1, 131073):
+    for wrong in (0, 1, 131073, 8.5, "8", True):
         with pytest.raises(InputError, match="max_length"):
             stella.encode(text, max_length=wrong)
-    with pytest.raises(InputError, match="is outside 3 to 1024"):
+    with pytest.raises(InputError, match="no whole number from 3 to 1024"):
         load_tiny("tiny-stella-zh-v2").encode(text, max_length=1025)
-    with pytest.raises(InputError, match="max_batch_tokens"):
-        stella.encode(text, max_batch_tokens=0)
+    for wrong in (0, float("nan"), "8"):
+        with pytest.raises(InputError, match="max_batch_tokens"):
+            stella.encode(text, max_batch_tokens=wrong)
 
 
 @pytest.mark.filterwarnings("ignore::mlx_stella.StellaWarning")
@@ -154,6 +166,23 @@ def test_a_vector_that_is_not_finite_or_zero_is_never_returned(monkeypatch, valu
             model.encode(["1 2", "3", "a", "4 5 6 7"], normalize=normalize)
 
 
+@pytest.mark.parametrize("texts", [None, 5, b"abc", np.array("a"), [b"a"], [None], [["a"]]])
+def test_what_is_no_list_of_texts(stella, texts):
+    with pytest.raises(InputError):
+        stella.encode(texts)
+
+
+def test_numpy_strings_are_texts(stella):
+    np.testing.assert_array_equal(stella.encode(np.array(TEXTS)), stella.encode(TEXTS))
+
+
+def test_vectors_that_cannot_be_compared(stella):
+    with pytest.raises(InputError, match="cannot be compared"):
+        stella.similarity(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(InputError, match="no direction"):
+        stella.similarity(np.zeros((1, 3)), np.ones((2, 3)))
+
+
 def test_similarity(stella):
     a, b = stella.encode(TEXTS, normalize=False), stella.encode(TEXTS[:2])
     scores = stella.similarity(a, b)
@@ -163,7 +192,7 @@ def test_similarity(stella):
 
 
 def test_an_unknown_dtype_and_the_default():
-    with pytest.raises(InputError, match="'int8' is unknown; known: float16"):
+    with pytest.raises(InputError, match="'int8' is unknown; remedy: one of float16"):
         load("stella-1.5b", dtype="int8")
     expected = "float16" if mx.default_device().type == mx.gpu else "float32"
     assert load(load_tiny("tiny-stella-zh-v2").checkpoint.directory).dtype == expected

@@ -34,7 +34,7 @@ def stella_400m(tmp_path_factory):
 def test_info_reads_no_weights(stella_400m):
     command = [sys.executable, "-m", "mlx_stella", "info", str(stella_400m)]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-    assert "434.1 M" in output and "1.74 GB in 1 files, 270 tensors F32" in output
+    assert "434.1 M" in output and "1.74 GB, tensors: 270 F32" in output
     assert "256, 768, 1024 (default), 2048, 4096, 6144, 8192" in output
 
 

@@ -71,8 +71,45 @@ def test_half_types_stay_within_tolerance(massive):
 
 def test_without_the_scaling_float16_loses_the_row(massive, monkeypatch):
     monkeypatch.setattr(layers, "_range_scale", lambda x, norm: mx.array(1.0))
-    with pytest.raises(VectorError, match='remedy: load with dtype="float32"'):
+    with pytest.raises(VectorError, match="remedy: use the dtype float32"):
         load(massive, dtype="float16").encode(TEXTS)
+
+
+def rewritten(directory, change):
+    """Multiply or shift tensors of a checkpoint: change(name, tensor) -> tensor."""
+    file = str(directory / "model.safetensors")
+    tensors = {name: change(name, tensor) for name, tensor in mx.load(file).items()}
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    return directory
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_matrix_that_float16_would_lose(copy_of, dtype):
+    """up divided by 1e6 and down multiplied by it are the same model, with tiny values in it."""
+    factors = {"layers.1.mlp.up_proj": 1e-6, "layers.1.mlp.down_proj": 1e6}
+
+    def change(name, tensor):
+        return tensor * next((f for part, f in factors.items() if part in name), 1.0)
+
+    directory = rewritten(copy_of("tiny-stella-1.5b"), change)
+    reference = load(directory, dtype="float32").encode(TEXTS)
+    assert distance(load(directory, dtype=dtype).encode(TEXTS), reference) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("bias, is_close", [(20, True), (300, False)])
+def test_large_scores_of_attention(copy_of, bias, is_close):
+    """With biases of 300 in q and k, scores reach 2e5. They stay finite; that they agree cannot be
+    asked for, since a rounding of 5e-4 in q then moves a score by more than 0.1."""
+
+    def change(name, tensor):
+        return tensor + bias if "q_proj.bias" in name or "k_proj.bias" in name else tensor
+
+    directory = rewritten(copy_of("tiny-stella-1.5b"), change)
+    vectors = load(directory, dtype="float16").encode(TEXTS)  # VectorError if not finite
+    if is_close:
+        reference = load(directory, dtype="float32").encode(TEXTS)
+        assert distance(vectors, reference) <= TOLERANCES["float16"]
 
 
 def test_a_weight_beyond_float16_stays_float32(copy_of):

@@ -21,7 +21,11 @@ def cache(tmp_path, monkeypatch):
         folder = tmp_path / f"models--{repo.replace('/', '--')}"
         (folder / "refs").mkdir(parents=True)
         (folder / "refs/main").write_text(commit)
-        return shutil.copytree(CHECKPOINTS / tiny, folder / "snapshots" / commit)
+        directory = shutil.copytree(CHECKPOINTS / tiny, folder / "snapshots" / commit)
+        if not (directory / "modules.json").exists():  # as the Hub's client remembers it
+            (folder / ".no_exist" / commit).mkdir(parents=True)
+            (folder / ".no_exist" / commit / "modules.json").touch()
+        return directory
 
     return add
 
@@ -45,13 +49,48 @@ def test_an_incomplete_snapshot_is_not_used(cache):
 
 def test_unreachable_says_what_is_cached(cache):
     cache("infgrad/stella-base-en-v2", "tiny-stella-zh-v2")
-    with pytest.raises(HubUnreachableError, match=r"use what is at hand \(.*stella-base-en-v2"):
+    with pytest.raises(
+        HubUnreachableError, match=r"use what is at hand: --model .*stella-base-en-v2"
+    ):
         hub.resolve("stella-1.5b")
 
 
-@pytest.mark.parametrize("name", ["nope", "a/b/c", "../x/y", "a b/c", "-x/y", "stella 1.5b"])
+def test_a_cache_that_another_program_filled_with_less_is_not_used(cache):
+    """transformers fetches config, tokenizer and weights only: pooling and heads are missing."""
+    directory = cache("NovaSearch/stella_en_1.5B_v5", "tiny-stella-1.5b")
+    shutil.rmtree(directory / "2_Dense_1024")
+    with pytest.raises(HubUnreachableError, match="as a whole"):
+        hub.resolve("stella-1.5b")
+    directory = cache("owner/some-bert", "tiny-stella-zh-v2")
+    assert hub.resolve("owner/some-bert").directory == directory
+    shutil.rmtree(directory.parent.parent / ".no_exist")
+    with pytest.raises(HubUnreachableError, match="as a whole"):
+        hub.resolve("owner/some-bert")
+
+
+def test_a_misspelt_alias_is_guessed():
+    with pytest.raises(ModelNotFoundError, match=r"did you mean stella-400m\?"):
+        hub.resolve("stela-400m")
+
+
+def test_a_revision_is_never_ignored(cache):
+    for name in (CHECKPOINTS / "tiny-stella-1.5b", "all-minilm-l6-v2"):
+        with pytest.raises(ModelNotFoundError):
+            hub.resolve(name, revision="v9")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nope", "a/b/c", "../x/y", "a b/c", "-x/y", "stella 1.5b", "a/b..c", "o/a--b", "~nosuch/x"],
+)
 def test_names_that_are_nothing(name):
-    with pytest.raises(ModelNotFoundError, match="no such directory, alias or Hub id"):
+    with pytest.raises(ModelNotFoundError, match=r"no such directory or model|no Hub id"):
+        hub.resolve(name)
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "a" * 5000, "o/" + "b" * 200, "a\0b"])
+def test_what_is_no_name_at_all(name):
+    with pytest.raises(ModelNotFoundError):
         hub.resolve(name)
 
 

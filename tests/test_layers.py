@@ -26,23 +26,22 @@ def attention_reference(q, k, v, mask):
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 128, 257])
-@pytest.mark.parametrize("dtype, tolerance", [(mx.float32, 1e-6), (mx.float16, 2e-3)])
-def test_attention(length, dtype, tolerance):
+def test_attention(length):
     q = rng.normal(size=(2, 6, length, 16))
     k, v = rng.normal(size=(2, 2, 2, length, 16))
     lengths = np.array([length, max(1, length // 3)])
     real = np.arange(length) < lengths[:, None]
     mask = layers.key_mask(mx.array(real))
-    got = layers.attention(*(mx.array(x, mx.float32) for x in (q, k, v)), mask, dtype)
+    got = layers.attention(*(mx.array(x, mx.float32) for x in (q, k, v)), mask)
     expected = attention_reference(q, k, v, real[:, None, None, :])
-    assert np.abs(np.array(got)[real] - expected[real]).max() <= tolerance
+    assert np.abs(np.array(got)[real] - expected[real]).max() <= 1e-6
 
 
 def test_attention_in_blocks_of_queries(monkeypatch):
     q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 2, 70, 8)))
-    whole = layers.attention(q, k, v, None, mx.float32)
+    whole = layers.attention(q, k, v, None)
     monkeypatch.setattr(layers, "_QUERIES_AT_ONCE", 32)
-    blocks = layers.attention(q, k, v, None, mx.float32)
+    blocks = layers.attention(q, k, v, None)
     np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)
 
 
@@ -78,9 +77,9 @@ def linear(weight: np.ndarray, bias: np.ndarray | None, dtype: mx.Dtype) -> laye
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(-6, 12))
+@given(st.integers(0, 2**32 - 1), st.floats(-12, 12))
 def test_a_float16_product_holds_whatever_the_size_of_the_row(seed, exponent):
-    """Rows from 1e-6 to 1e12: outputs far beyond 65504, and none lost to scaling."""
+    """Rows from 1e-12 to 1e12: outputs far beyond 65504, and none lost to scaling."""
     random = np.random.default_rng(seed)
     weight = random.normal(size=(24, 40)).astype(np.float16).astype(np.float64)
     bias = random.normal(size=24)
@@ -88,8 +87,7 @@ def test_a_float16_product_holds_whatever_the_size_of_the_row(seed, exponent):
     x[2] *= 1e-3
     got = np.array(linear(weight, bias, mx.float16)(mx.array(x, mx.float32)), np.float64)
     scale = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(weight, axis=1)
-    # 2**-11 rounding of operand and result, or the smallest float16 step for tiny rows
-    allowed = 2e-3 * scale + 1e-6 + 40 * 2.0**-24 * np.abs(weight).max()
+    allowed = 2e-3 * scale + 1e-6  # 2**-11 rounding of operand and result
     assert (np.abs(got - (x @ weight.T + bias)) <= allowed).all()
 
 
@@ -102,13 +100,14 @@ def test_one_huge_entry_leaves_the_others_their_digits():
     np.testing.assert_allclose(got, x, rtol=1e-3)
 
 
-def test_ordinary_rows_are_not_scaled():
+def test_scaling_ordinary_rows_changes_nothing():
     weight = rng.normal(size=(8, 16))
     x = mx.array(rng.normal(size=(4, 16)), mx.float32)
     layer = linear(weight, None, mx.float16)
-    assert (layers._range_scale(x, layer._max_row_norm) == 1).all().item()
+    scales = np.log2(np.array(layers._range_scale(x, layer._max_row_norm)))
+    assert (scales == np.round(scales)).all()  # powers of two
     plain = (x.astype(mx.float16) @ layer.weight.T).astype(mx.float32)
-    assert mx.array_equal(layer(x), plain).item()
+    np.testing.assert_allclose(layer(x), plain, rtol=1e-3, atol=1e-3)
 
 
 def test_a_row_of_zeros_stays_zero():

@@ -5,6 +5,7 @@ stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need
 ``mlx-stella --help`` loads neither MLX nor the Hub's client.
 """
 
+import signal
 import sys
 import warnings
 
@@ -46,8 +47,16 @@ def main() -> None:
     """Run the command line; the entry point of the console script ``mlx-stella``."""
     warnings.simplefilter("always", StellaWarning)
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # for a terminal that is not UTF-8
     try:
         app()
+    except SystemExit as end:
+        if end.code == 130:
+            print("mlx-stella: interrupted", file=sys.stderr)
+        raise
     except StellaError as error:
         _fail(str(error))
     except BrokenPipeError:  # the reader of stdout went away: `mlx-stella embed ... | head`

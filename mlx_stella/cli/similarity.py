@@ -14,13 +14,13 @@ from mlx_stella.cli import options
 def similarity(
     a: Annotated[str, typer.Argument(metavar="A", help="One text.", show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
-    model: options.Model,
+    model: options.Model = None,
     dim: options.Dim = None,
     dtype: options.Dtype = None,
 ) -> None:
     """Print the similarity of two texts, embedded without a prompt."""
     from mlx_stella import load
 
-    encoder = load(model, dtype=dtype)
+    encoder = load(options.required(model), dtype=dtype)
     first, second = encoder.encode([a, b], dim=dim)
     print(f"{encoder.similarity(first, second).item():.4f}")

@@ -1,15 +1,28 @@
 """Read texts from arguments, a file or stdin."""
 
 import json
+import stat
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, StellaWarning
 
 
-def read_texts(texts: Sequence[str] | None, source: str | None, field: str | None) -> list[str]:
+@dataclass(frozen=True)
+class Record:
+    """A text, and the JSON object it came in; an output line repeats that object."""
+
+    text: str
+    fields: dict[str, Any]
+
+
+def read_records(
+    texts: Sequence[str] | None, source: str | None, field: str | None
+) -> list[Record]:
     """The texts asked for: arguments, else a file, else stdin.
 
     A .jsonl file, or any source with a ``field``, is read as JSON Lines; anything else is a text
@@ -21,50 +34,80 @@ def read_texts(texts: Sequence[str] | None, source: str | None, field: str | Non
     if texts and source is not None:
         raise InputError("texts are given both as arguments and with --input; remedy: drop one")
     if texts:
-        return list(texts)
-    if source is None and sys.stdin.isatty():
-        raise InputError("no text given; remedy: pass texts, --input FILE, or pipe to stdin")
+        for text in texts:
+            _warn_of_file(text)
+        return [Record(text, {"text": text}) for text in texts]
     if source in (None, "-"):
-        return list(_parse(sys.stdin.buffer, "stdin", field))
-    path = Path(source)
-    if path.suffix == ".jsonl":
-        field = field or "text"
-    elif path.suffix != ".txt" and field is None:
-        raise InputError(
-            f"{path}: not .txt or .jsonl; remedy: rename it, or pass --field for JSON Lines"
-        )
+        if sys.stdin is None or (source is None and sys.stdin.isatty()):
+            raise InputError("no text given; remedy: pass texts, --input FILE, or pipe to stdin")
+        records = list(_parse(sys.stdin.buffer, "stdin", field))
+    else:
+        records = _read_file(Path(source), field)
+    if not records:
+        warnings.warn("the input holds no text", StellaWarning, stacklevel=2)
+    return records
+
+
+def _read_file(path: Path, field: str | None) -> list[Record]:
+    ending = path.suffix.lower()
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: a folder; remedy: name a .txt or .jsonl file in it")
+        if stat.S_ISREG(mode) and ending not in (".txt", ".jsonl") and field is None:
+            raise InputError(
+                f"{path}: not .txt or .jsonl; remedy: rename it, or pass --field for JSON Lines"
+            )
         with path.open("rb") as file:
-            return list(_parse(file, str(path), field))
+            return list(_parse(file, str(path), field or ("text" if ending == ".jsonl" else None)))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; remedy: check the path") from None
 
 
-def _parse(file: BinaryIO, name: str, field: str | None) -> Iterator[str]:
+def _warn_of_file(text: str) -> None:
+    """A file name among the arguments is embedded as words, which is rarely meant."""
+    try:
+        is_file = text.lower().endswith((".txt", ".jsonl")) and Path(text).is_file()
+    except (OSError, ValueError):
+        return
+    if is_file:
+        warnings.warn(
+            f"{text} is embedded as words; to embed the file of that name: --input {text}",
+            StellaWarning,
+            stacklevel=2,
+        )
+
+
+def _parse(file: BinaryIO, name: str, field: str | None) -> Iterator[Record]:
     for number, raw in enumerate(file, start=1):
         where = f"{name}, line {number}"
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise InputError(f"{where}: not UTF-8 ({error.reason}); remedy: convert it") from None
+            raise InputError(
+                f"{where}: not UTF-8 ({error.reason}); remedy: convert it, for example with "
+                "iconv -f latin1 -t utf-8"
+            ) from None
         if field is None:
-            yield line
+            yield Record(line, {"text": line})
         elif line.strip():
-            yield _field_of(line, field, where)
+            yield _parse_record(line, field, where)
 
 
-def _field_of(line: str, field: str, where: str) -> str:
+def _parse_record(line: str, field: str, where: str) -> Record:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error})") from None
+        raise InputError(
+            f"{where}: not JSON ({error}); remedy: mend it, or drop --field for a text a line"
+        ) from None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: holds no JSON object")
+        raise InputError(f"{where}: holds no JSON object; remedy: one object a line")
     if field not in record:
         raise InputError(
             f"{where}: has no field {field!r}, but {', '.join(record) or 'none'}; "
             "remedy: name it with --field"
         )
     if not isinstance(record[field], str):
-        raise InputError(f"{where}: field {field!r} is not a string")
-    return record[field]
+        raise InputError(f"{where}: field {field!r} is not a string; remedy: another --field")
+    return Record(record[field], record)

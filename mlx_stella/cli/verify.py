@@ -1,41 +1,46 @@
 """``mlx-stella verify``: does this installation reproduce the published numbers?"""
 
 import sys
+from collections.abc import Iterator
 
 from mlx_stella.cli import options
 
 
-def verify(model: options.ModelArgument, dtype: options.Dtype = None) -> None:
+def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> None:
     """Run a model's published examples and compare; exit status 1 if any differs too much."""
     from mlx_stella import hub
     from mlx_stella.encoder import load
     from mlx_stella.errors import InputError
     from mlx_stella.published import EXAMPLES, TOLERANCES, examples
 
-    entry = hub.resolve(model).entry
-    published = examples(entry.alias) if entry else []
+    source = hub.resolve(options.required(model))
+    published = examples(source.entry.alias) if source.entry else []
     if not published:
         known = ", ".join(dict.fromkeys(example.alias for example in EXAMPLES))
-        raise InputError(f"{model}: no published numbers are known for it; known: {known}")
-    encoder = load(model, dtype=dtype)
+        raise InputError(f"{model}: no published numbers are known for it; remedy: one of {known}")
+    encoder = load(source.directory, dtype=dtype)
     passed = True
     for example in published:
         tolerance = TOLERANCES[encoder.dtype] + example.uncertainty
         print(f"{example.alias} in {encoder.dtype}: {example.title} (tolerance {tolerance:.2g})")
-        print("   expected         got  difference")
-        for expected, got in zip(
-            _flat(example.expected), _flat(example.compute(encoder)), strict=True
-        ):
+        print("                      expected         got  difference")
+        for label, expected, got in _compare(example, encoder):
             good = abs(got - expected) <= tolerance
             passed &= good
             verdict = "pass" if good else "FAIL"
-            print(f"{expected:11.6f} {got:11.6f} {got - expected:11.1e}  {verdict}")
+            print(f"  {label:16} {expected:11.6f} {got:11.6f} {got - expected:11.1e}  {verdict}")
     print("all pass" if passed else "FAILED", file=sys.stderr)
     if not passed:
         sys.exit(1)
 
 
-def _flat(values) -> list[float]:
-    import numpy as np
-
-    return np.asarray(values, np.float64).ravel().tolist()
+def _compare(example, encoder) -> Iterator[tuple[str, float, float]]:
+    """Label, expected and computed value of each number of an example."""
+    computed = example.compute(encoder).tolist()
+    if isinstance(computed[0], float):
+        for index, expected, got in zip(example.indices, example.expected, computed, strict=True):
+            yield f"entry {index}", expected, got
+        return
+    for i, (expected_row, row) in enumerate(zip(example.expected, computed, strict=True)):
+        for j, (expected, got) in enumerate(zip(expected_row, row, strict=True)):
+            yield f"query {i + 1}, text {j + 1}", expected, got

@@ -55,7 +55,7 @@ def architecture(config: Mapping[str, Any], file: Path) -> Architecture:
         ConfigError: its model_type is missing or not in the table.
     """
     model_type = config.get("model_type")
-    if model_type not in ARCHITECTURES:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise ConfigError(
             f"{file}: model_type {model_type!r} is not implemented; known: "
             f"{', '.join(ARCHITECTURES)}"

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs
+from mlx_stella.config import BackboneArgs, Layers, Positive, Size
 from mlx_stella.layers import Embedding, Linear, attention, key_mask, split_heads
 
 RENAMES = {
@@ -31,16 +31,17 @@ FUSED = {"self.qkv.": ("self.query.", "self.key.", "self.value.")}
 
 @dataclass(frozen=True)
 class ModelArgs(BackboneArgs):
-    hidden_size: int
-    intermediate_size: int
-    max_position_embeddings: int
-    num_attention_heads: int
-    num_hidden_layers: int
-    type_vocab_size: int
-    vocab_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_attention_heads: Size
+    num_hidden_layers: Layers
+    type_vocab_size: Size
+    vocab_size: Size
     hidden_act: Literal["gelu"]
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: Positive = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
 
     default_pooling: ClassVar[str | None] = "mean"  # as sentence-transformers does
 
@@ -67,7 +68,7 @@ class SelfAttention(nn.Module):
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv(x), 3, axis=-1))
-        return attention(q, k, v, mask, self.qkv.weight.dtype)
+        return attention(q, k, v, mask)
 
 
 class ResidualOutput(nn.Module):

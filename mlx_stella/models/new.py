@@ -17,7 +17,17 @@ from typing import Any, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
+from mlx_stella.config import (
+    ROPE_KEYS,
+    BackboneArgs,
+    Count,
+    Layers,
+    Positive,
+    RopeArgs,
+    Size,
+    head_dim,
+    parse,
+)
 from mlx_stella.layers import (
     Embedding,
     Linear,
@@ -35,27 +45,28 @@ FUSED = {"qkv_proj.": ("q_proj.", "k_proj.", "v_proj.")}  # where pack_qkv is fa
 
 @dataclass(frozen=True)
 class ModelArgs(BackboneArgs):
-    hidden_size: int
-    intermediate_size: int
-    max_position_embeddings: int
-    num_attention_heads: int
-    num_hidden_layers: int
-    type_vocab_size: int
-    vocab_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_attention_heads: Size
+    num_hidden_layers: Layers
+    type_vocab_size: Count
+    vocab_size: Size
     hidden_act: Literal["gelu"]
     rope: RopeArgs
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: Positive = 1e-12
     layer_norm_type: Literal["layer_norm"] = "layer_norm"
     position_embedding_type: Literal["rope"] = "rope"
     logn_attention_clip1: Literal[False] = False
     logn_attention_scale: Literal[False] = False
+    is_decoder: Literal[False] = False
     pack_qkv: bool = True
     unpad_inputs: bool = False
     use_memory_efficient_attention: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        own = {k: v for k, v in config.items() if not k.startswith("rope_")}
+        own = {k: v for k, v in config.items() if k not in ROPE_KEYS}
         head_dim(config, file)
         return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
 
@@ -85,7 +96,7 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
         q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv_proj(x), 3, axis=-1))
         q, k = rotate(q, rope), rotate(k, rope)
-        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+        return self.o_proj(attention(q, k, v, mask))
 
 
 class GatedMLP(nn.Module):

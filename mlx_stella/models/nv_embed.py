@@ -20,12 +20,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
+from mlx_stella.config import (
+    ROPE_KEYS,
+    BackboneArgs,
+    Count,
+    Layers,
+    Positive,
+    RopeArgs,
+    Size,
+    head_dim,
+    parse,
+)
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
     Embedding,
@@ -73,29 +83,30 @@ _INSTRUCTIONS = {
 
 @dataclass(frozen=True)
 class TextArgs:
-    hidden_size: int
-    intermediate_size: int
-    max_position_embeddings: int
-    num_attention_heads: int
-    num_hidden_layers: int
-    num_key_value_heads: int
-    rms_norm_eps: float
-    vocab_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_attention_heads: Size
+    num_hidden_layers: Layers
+    num_key_value_heads: Size
+    rms_norm_eps: Positive
+    vocab_size: Size
     hidden_act: Literal["silu"]
     rope: RopeArgs
-    sliding_window: int | None = None  # the reference does not apply it
+    sliding_window: Count | None = None  # the reference does not apply it
+    is_decoder: Literal[False] = False
 
 
 @dataclass(frozen=True)
 class LatentArgs:
     """The published configs name none of these; the defaults are those of the reference."""
 
-    num_latents_value: int = 512
-    num_cross_heads: int = 8
-    hidden_dim: int = 4096
-    latent_dim: int = 4096
-    cross_dim_head: int = 4096
-    output_normalize: bool = True
+    num_latents_value: Annotated[int, range(1, 2**14)] = 512
+    num_cross_heads: Annotated[int, range(1, 2**10)] = 8
+    hidden_dim: Size = 4096
+    latent_dim: Size = 4096
+    cross_dim_head: Size = 4096
+    output_normalize: Literal[True] = True
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class ModelArgs(BackboneArgs):
             ) from None
         head_dim(text, file)
         rope = RopeArgs.from_config(text, file)
-        own_text = {k: v for k, v in text.items() if not k.startswith("rope_")} | {"rope": rope}
+        own_text = {k: v for k, v in text.items() if k not in ROPE_KEYS} | {"rope": rope}
         own = {
             k: v
             for k, v in config.items()
@@ -178,7 +189,7 @@ class Attention(nn.Module):
         q = rotate(split_heads(q, self.heads), rope)
         k = rotate(split_heads(k, self.kv_heads), rope)
         v = split_heads(v, self.kv_heads)
-        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+        return self.o_proj(attention(q, k, v, mask))
 
 
 class GatedMLP(nn.Module):

@@ -18,7 +18,17 @@ from typing import Any, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, RopeArgs, head_dim, parse
+from mlx_stella.config import (
+    ROPE_KEYS,
+    BackboneArgs,
+    Count,
+    Layers,
+    Positive,
+    RopeArgs,
+    Size,
+    head_dim,
+    parse,
+)
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
     Embedding,
@@ -40,28 +50,34 @@ FUSED = {
 
 @dataclass(frozen=True)
 class ModelArgs(BackboneArgs):
-    hidden_size: int
-    intermediate_size: int
-    max_position_embeddings: int
-    num_attention_heads: int
-    num_hidden_layers: int
-    num_key_value_heads: int
-    rms_norm_eps: float
-    vocab_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_attention_heads: Size
+    num_hidden_layers: Layers
+    num_key_value_heads: Size
+    rms_norm_eps: Positive
+    vocab_size: Size
     hidden_act: Literal["silu"]
     rope: RopeArgs
-    sliding_window: int | None = None  # of no effect while use_sliding_window is false
+    sliding_window: Count | None = None  # of no effect while use_sliding_window is false
     use_sliding_window: Literal[False] = False
+    layer_types: list | None = None  # all "full_attention", checked below
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        remote_class = (config.get("auto_map") or {}).get("AutoModel")
-        if remote_class != "modeling_qwen.Qwen2Model" and config.get("is_causal") is not False:
+        auto_map = config.get("auto_map")
+        remote_class = auto_map.get("AutoModel") if isinstance(auto_map, dict) else None
+        # A fine-tune may name the repository too: "owner/name--modeling_qwen.Qwen2Model".
+        is_remote = str(remote_class).split("--")[-1] == "modeling_qwen.Qwen2Model"
+        if not is_remote and config.get("is_causal") is not False:
             raise ConfigError(
                 f"{file}: describes a causal Qwen2, which is not implemented; remedy: if this is a "
                 'copy of Stella or gte-Qwen2 without its auto_map, add "is_causal": false'
             )
-        own = {k: v for k, v in config.items() if not k.startswith("rope_") and k != "is_causal"}
+        own = {k: v for k, v in config.items() if k not in (*ROPE_KEYS, "is_causal")}
+        if set(config.get("layer_types") or ()) - {"full_attention"}:
+            raise ConfigError(f"{file}: only layers of full_attention are implemented")
         head_dim(config, file)
         return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
 
@@ -82,7 +98,7 @@ class Attention(nn.Module):
         q = rotate(split_heads(q, self.heads), rope)
         k = rotate(split_heads(k, self.kv_heads), rope)
         v = split_heads(v, self.kv_heads)
-        return self.o_proj(attention(q, k, v, mask, self.qkv_proj.weight.dtype))
+        return self.o_proj(attention(q, k, v, mask))
 
 
 class GatedMLP(nn.Module):
