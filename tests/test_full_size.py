@@ -8,6 +8,9 @@ import sys
 import pytest
 from conftest import TESTS
 
+from mlx_stella import load
+from mlx_stella.catalog import MODELS
+
 SCRIPT = TESTS.parent / "scripts" / "random_checkpoint.py"
 
 # Runs in a process of its own, whose peak resident memory the last line tells.
@@ -43,3 +46,18 @@ def test_loading_takes_the_weights_and_little_more(stella_400m, dtype, weights_b
     command = [sys.executable, "-c", MEASURE, str(stella_400m), dtype]
     peak = int(subprocess.run(command, capture_output=True, check=True, env=os.environ).stdout)
     assert peak < weights_bytes + 0.5e9
+
+
+def test_the_script_knows_every_model_of_the_catalogue(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "nope", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert all(entry.alias in done.stderr for entry in MODELS)
+
+
+@pytest.mark.parametrize("name", ["stella-base-zh", "gte-base-en-v1.5", "all-minilm-l6-v2"])
+def test_other_layouts_load_too(name, tmp_path):
+    command = [sys.executable, SCRIPT, name, tmp_path / name, "--layers", "1"]
+    subprocess.run(command, check=True)
+    assert load(tmp_path / name).encode(["a", "some text"]).shape[0] == 2

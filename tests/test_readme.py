@@ -20,13 +20,16 @@ def test_the_table_is_the_catalogue():
 
 
 @pytest.mark.real
-def test_the_python_runs(minilm_directory):
+def test_the_python_runs(minilm_directory, tmp_path, monkeypatch, capsys):
     """With the small model in place of Stella, and without what only Stella has."""
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     code = code.replace('"stella-400m"', repr(str(minilm_directory)))
     lines = [line for line in code.splitlines() if not re.search(r"dims?=|instruction=", line)]
+    (tmp_path / "notes.txt").write_text("The keys are in the car.\nBuy tea.\n")
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec("\n".join(lines), names)
+    assert capsys.readouterr().out.splitlines()[-2].endswith("The keys are in the car.")
     assert names["d"].shape == (2, 384) and names["raw"].shape == (2, 384)
 
 
