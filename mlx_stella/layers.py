@@ -17,6 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_stella import cpu
 from mlx_stella.config import RopeArgs
 
 
@@ -109,14 +110,25 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
         (B, L, H * E) float32.
     """
     B, H, L, E = q.shape
+    kernel = cpu if cpu.is_needed() else mx.fast
     blocks = [
-        mx.fast.scaled_dot_product_attention(
+        kernel.scaled_dot_product_attention(
             q[:, :, start : start + _QUERIES_AT_ONCE], k, v, scale=E**-0.5, mask=mask
         )
         for start in range(0, L, _QUERIES_AT_ONCE)
     ]
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.transpose(0, 2, 1, 3).reshape(B, L, H * E)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """The exact GELU, x * (1 + erf(x / sqrt(2))) / 2, of any shape."""
+    return cpu.gelu(x) if cpu.is_needed() else nn.gelu(x)
+
+
+def silu(x: mx.array) -> mx.array:
+    """SiLU, x * sigmoid(x), of any shape."""
+    return cpu.silu(x) if cpu.is_needed() else nn.silu(x)
 
 
 def split_heads(x: mx.array, heads: int) -> mx.array:

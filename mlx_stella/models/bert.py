@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.config import BackboneArgs, Layers, Positive, Size
-from mlx_stella.layers import Embedding, Linear, attention, key_mask, split_heads
+from mlx_stella.layers import Embedding, Linear, attention, gelu, key_mask, split_heads
 
 RENAMES = {
     "bert.": "",
@@ -99,7 +99,7 @@ class Intermediate(nn.Module):
         self.dense = Linear(args.hidden_size, args.intermediate_size)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return nn.gelu(self.dense(x))
+        return gelu(self.dense(x))
 
 
 class Layer(nn.Module):

@@ -33,6 +33,7 @@ from mlx_stella.layers import (
     Linear,
     RopeTables,
     attention,
+    gelu,
     key_mask,
     rope_tables,
     rotate,
@@ -107,7 +108,7 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(nn.gelu(gate) * up)
+        return self.down_proj(gelu(gate) * up)
 
 
 class Layer(nn.Module):

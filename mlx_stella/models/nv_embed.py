@@ -42,9 +42,11 @@ from mlx_stella.layers import (
     Linear,
     RopeTables,
     attention,
+    gelu,
     key_mask,
     rope_tables,
     rotate,
+    silu,
     split_heads,
 )
 
@@ -200,7 +202,7 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(nn.silu(gate) * up)
+        return self.down_proj(silu(gate) * up)
 
 
 class Layer(nn.Module):
@@ -255,7 +257,7 @@ class GEGLU(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         x, gate = mx.split(self.net[0](x), 2, axis=-1)
-        return self.net[2](x * nn.gelu(gate))
+        return self.net[2](x * gelu(gate))
 
 
 class PreNorm(nn.Module):

@@ -38,6 +38,7 @@ from mlx_stella.layers import (
     key_mask,
     rope_tables,
     rotate,
+    silu,
     split_heads,
 )
 
@@ -109,7 +110,7 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(nn.silu(gate) * up)
+        return self.down_proj(silu(gate) * up)
 
 
 class Layer(nn.Module):
