@@ -26,20 +26,28 @@ _LIBRARIES = (
 )
 
 _is_slow = False
+_library: ctypes.CDLL | None = None
 
 
 def prefer_fast_blas() -> None:
     """Open the first fast BLAS found on this Linux system, so that MLX uses it."""
-    global _is_slow
+    global _is_slow, _library
     if sys.platform != "linux" or "mlx.core" in sys.modules:
         return
-    for library in _LIBRARIES:
+    for name in _LIBRARIES:
         try:
-            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+            _library = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue
         return
     _is_slow = True
+
+
+def set_threads(count: int) -> None:
+    """Threads that one product uses, where several products run side by side."""
+    for name in ("openblas_set_num_threads", "MKL_Set_Num_Threads"):
+        if _library is not None and hasattr(_library, name):
+            getattr(_library, name)(count)
 
 
 def warn_if_slow() -> None:

@@ -1,39 +1,23 @@
 """Texts in, vectors out: the one path that the command line and every program takes."""
 
-import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Unpack, overload
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_stella import blas, heads, hub
-from mlx_stella.batching import DEFAULT_MAX_BATCH_TOKENS, plan
+from mlx_stella import arguments, blas, cpu, heads, hub, pipeline
+from mlx_stella.arguments import EncodeOptions, OnLong
+from mlx_stella.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, plan
 from mlx_stella.checkpoint import Checkpoint, open_checkpoint
-from mlx_stella.errors import ConfigError, InputError, StellaWarning, TextTooLongError, VectorError
-from mlx_stella.tokenization import Tokens
+from mlx_stella.errors import ConfigError, InputError, StellaWarning
+from mlx_stella.progress import Progress, Reporter
+from mlx_stella.windows import Window, check_lengths, check_vectors, windows
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
-
-OnLong = Literal["truncate", "error"]
-Progress = Callable[[int, int], None]
-
-
-class EncodeOptions(TypedDict, total=False):
-    """What :meth:`Encoder.encode` takes besides texts and ``dims``; it says what each means."""
-
-    prompt_name: str | None
-    prompt: str | None
-    instruction: str | None
-    dim: int | None
-    normalize: bool
-    max_length: int | None
-    on_long: OnLong
-    max_batch_tokens: int
-    progress: Progress | None
 
 
 def load(
@@ -135,8 +119,8 @@ class Encoder:
         normalize: bool = True,
         max_length: int | None = None,
         on_long: OnLong = "truncate",
-        max_batch_tokens: int = DEFAULT_MAX_BATCH_TOKENS,
-        progress: Progress | None = None,
+        max_batch_tokens: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ):
         """Embed texts.
 
@@ -150,8 +134,9 @@ class Encoder:
             max_length: tokens per text, special ones and prompt included; at most the model's
                 positions. By default what the checkpoint says.
             on_long: "truncate" cuts longer texts and warns with their number, "error" raises.
-            max_batch_tokens: padded tokens that go through the model at once.
-            progress: called with (texts done, texts in all) after each batch.
+            max_batch_tokens: padded tokens that go through the model at once; by default
+                what suits the device.
+            progress: called with a :class:`Progress` after each batch.
 
         Returns:
             float32 (N, dim), rows in the order of the texts; (dim,) for one string. With
@@ -163,33 +148,62 @@ class Encoder:
             VectorError: the model gave a vector that is not finite, or is zero.
         """
         single = isinstance(texts, str)
-        rows = [texts] if single else _rows(texts)
+        rows = [texts] if single else arguments.rows(texts)
         sizes = self._sizes(dim, dims)
-        prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
-        max_batch_tokens = _whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
-        tokens = self._tokenize(rows, prefix, self._limit(max_length), on_long)
-        masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
-        for row, text in enumerate(tokens):
-            if len(text.ids) <= masked:
-                raise InputError(
-                    f"text {row}: nothing of it fits behind the prompt of {masked} tokens; "
-                    "remedy: a larger max_length or a shorter prompt"
-                )
-
+        blocks = self._stream(
+            rows,
+            sizes,
+            self.checkpoint.prompts.choose(prompt_name, prompt, instruction),
+            normalize=normalize,
+            max_length=self._limit(max_length),
+            on_long=on_long,
+            max_batch_tokens=max_batch_tokens,
+            report=Reporter(progress, len(rows)),
+        )
         vectors = {size: np.empty((len(rows), size), np.float32) for size in sizes}
         done = 0
-        for batch in plan([len(text.ids) for text in tokens], max_batch_tokens):
-            outputs = self._forward([tokens[row].ids for row in batch], masked, sizes, normalize)
-            for size, output in zip(sizes, outputs, strict=True):
-                array = np.array(output)
-                _check(array, batch, self.dtype)
-                vectors[size][batch] = array
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(rows))
+        for block in blocks:
+            for size, array in block.items():
+                vectors[size][done : done + len(array)] = array
+            done += len(block[sizes[0]])
         if single:
             vectors = {size: array[0] for size, array in vectors.items()}
         return vectors if dims is not None else vectors[sizes[0]]
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        dim: int | None = None,
+        normalize: bool = True,
+        max_length: int | None = None,
+        on_long: OnLong = "truncate",
+        max_batch_tokens: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Embed any number of texts in constant memory.
+
+        The texts are taken from the iterable as they are needed, some thousand at a time; batches
+        are formed among those. Arguments and errors are those of :meth:`encode`.
+
+        Yields:
+            float32 (n, dim) for the next n texts, in their order.
+        """
+        (size,) = self._sizes(dim, None)
+        blocks = self._stream(
+            texts,
+            [size],
+            self.checkpoint.prompts.choose(prompt_name, prompt, instruction),
+            normalize=normalize,
+            max_length=self._limit(max_length),
+            on_long=on_long,
+            max_batch_tokens=max_batch_tokens,
+            report=Reporter(progress, None),
+        )
+        return (block[size] for block in blocks)
 
     def encode_query(
         self,
@@ -214,7 +228,7 @@ class Encoder:
         Raises:
             InputError: there is no prompt for the task; and as in :meth:`encode`.
         """
-        if not _names_a_prompt(options):
+        if not arguments.names_a_prompt(options):
             options["prompt_name"] = self.checkpoint.prompts.for_query(task)
         elif task is not None:
             raise InputError("task chooses a prompt; remedy: give it or a prompt, not both")
@@ -231,7 +245,7 @@ class Encoder:
 
         Args, results and errors are those of :meth:`encode`.
         """
-        if not _names_a_prompt(options):
+        if not arguments.names_a_prompt(options):
             options["prompt_name"] = self.checkpoint.prompts.for_document()
         return self.encode(texts, dims=dims, **options)
 
@@ -278,29 +292,59 @@ class Encoder:
         if max_length is None:
             return self.checkpoint.max_seq_length
         least = self._tokenizer.special_tokens + 1
-        return _whole("max_length", max_length, least, self.checkpoint.max_positions)
+        return arguments.whole("max_length", max_length, least, self.checkpoint.max_positions)
 
-    def _tokenize(
-        self, texts: Sequence[str], prefix: str, limit: int, on_long: OnLong
-    ) -> list[Tokens]:
+    def _stream(
+        self,
+        texts: Iterable[str],
+        sizes: Sequence[int],
+        prefix: str,
+        *,
+        normalize: bool,
+        max_length: int,
+        on_long: OnLong,
+        max_batch_tokens: int | None,
+        report: Reporter,
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Vectors of window after window: size -> (texts of the window, size) float32."""
         if on_long not in ("truncate", "error"):
             raise InputError(f"on_long {on_long!r} is unknown; remedy: truncate or error")
-        tokens = self._tokenizer.encode(texts, prefix, limit)
-        long = [row for row, text in enumerate(tokens) if text.untruncated_length > limit]
-        if long and on_long == "error":
-            longest = max(tokens[row].untruncated_length for row in long)
-            raise TextTooLongError(
-                f"{len(long)} of {len(texts)} texts exceed {limit} tokens, the first is text "
-                f"{long[0]}, the longest has {longest}; remedy: raise the maximal length, shorten "
-                "them, or let them be truncated"
-            )
-        if long:
+        if max_batch_tokens is None:
+            max_batch_tokens = CPU_BATCH_TOKENS if cpu.is_needed() else GPU_BATCH_TOKENS
+        budget = arguments.whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
+        masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
+
+        def tokenize(window: tuple[int, list[str]]) -> Window:
+            first, rows = window
+            tokens = self._tokenizer.encode(rows, prefix, max_length, first)
+            check_lengths(tokens, first, max_length, masked, on_long)
+            vectors = {size: np.empty((len(rows), size), np.float32) for size in sizes}
+            return Window(first, tokens, vectors)
+
+        def batches() -> Iterator[tuple[Window, list[int]]]:
+            for window in pipeline.ahead(tokenize, windows(texts)):
+                report.cut += sum(t.untruncated_length > max_length for t in window.tokens)
+                for rows in plan([len(text.ids) for text in window.tokens], budget):
+                    yield window, rows
+
+        def forward(batch: tuple[Window, list[int]]) -> list[mx.array]:
+            window, rows = batch
+            return self._forward([window.tokens[row].ids for row in rows], masked, sizes, normalize)
+
+        for (window, rows), arrays in pipeline.run(batches(), forward):
+            for size, array in zip(sizes, arrays, strict=True):
+                check_vectors(array, [window.first + row for row in rows], self.dtype)
+                window.vectors[size][rows] = array
+            window.done += len(rows)
+            report.add(len(rows), sum(len(window.tokens[row].ids) for row in rows))
+            if window.done == len(window.tokens):
+                yield window.vectors
+        if report.cut:
             warnings.warn(
-                f"{len(long)} of {len(texts)} texts were cut to {limit} tokens",
+                f"{report.cut} of {report.texts} texts were cut to {max_length} tokens",
                 StellaWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return tokens
 
     def _head(self, size: int) -> tuple[mx.array, mx.array | None] | None:
         """The weights of a Dense head, read when first used; None for the pooled vector itself."""
@@ -341,46 +385,4 @@ class Encoder:
             if weights is not None:
                 vector = heads.dense(pooled, *weights, self.checkpoint.heads[size].activation)
             outputs.append(heads.normalize(vector) if normalize else vector)
-        mx.eval(outputs)
         return outputs
-
-
-def _rows(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, (bytes, bytearray)):
-        raise InputError("texts are bytes; remedy: decode them, for example texts.decode()")
-    try:
-        return list(texts)
-    except TypeError:
-        raise InputError(
-            f"texts are a {type(texts).__name__}; remedy: a string or a list of strings"
-        ) from None
-
-
-def _whole(name: str, value: object, least: int, most: int) -> int:
-    """The value as an int.
-
-    Raises:
-        InputError: it is no whole number from least to most.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not least <= number <= most:
-        raise InputError(f"{name} {value!r} is no whole number from {least} to {most}")
-    return number
-
-
-def _names_a_prompt(options: EncodeOptions) -> bool:
-    return any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction"))
-
-
-def _check(vectors: np.ndarray, rows: Sequence[int], dtype: str) -> None:
-    """Refuse vectors that are not finite, or zero: they would poison whatever stores them."""
-    bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
-    if bad.any():
-        remedy = "check the checkpoint" if dtype == "float32" else "use the dtype float32"
-        raise VectorError(
-            f"text {rows[int(bad.argmax())]}: the model gave a vector that is not finite, or is "
-            f"zero; remedy: {remedy}"
-        )

@@ -78,16 +78,19 @@ class Tokenizer:
         """Special tokens that each text gets and that count towards the maximal length."""
         return self._tokenizer.num_special_tokens_to_add(False)
 
-    def encode(self, texts: Sequence[str], prompt: str, max_length: int) -> list[Tokens]:
+    def encode(
+        self, texts: Sequence[str], prompt: str, max_length: int, first: int = 0
+    ) -> list[Tokens]:
         """Tokenize ``prompt + text`` for each text, cutting on the right after max_length tokens.
 
-        Special tokens of the template count towards max_length and survive truncation.
+        Special tokens of the template count towards max_length and survive truncation. Errors
+        count the texts from ``first``.
 
         Raises:
             InputError: a text is not a string or not valid Unicode; the row is named.
         """
         check_text(prompt, "the prompt")
-        for row, text in enumerate(texts):
+        for row, text in enumerate(texts, start=first):
             check_text(text, f"text {row}")
         inputs = [prompt + text + self._text_suffix for text in texts]
         if self._lower_case:

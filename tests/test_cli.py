@@ -164,7 +164,7 @@ def test_long_texts():
     note = "mlx-stella: note: 1 of 1 texts were cut to 4 tokens\n"
     assert done.stderr.decode() == note
     error = fail("embed", "a " * 9, "--max-length", "4", "--on-long", "error")
-    assert "exceed 4 tokens" in error
+    assert "tokens exceed 4;" in error
 
 
 @pytest.mark.parametrize(

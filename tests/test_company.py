@@ -21,7 +21,7 @@ def test_alone_and_in_random_batches(name, dtype):
     lengths = list(LENGTHS)
     rows = [rng.integers(5, 500, size=length).tolist() for length in lengths]
     dims = [model.default_dim]
-    alone = [np.array(model._forward([row], 0, dims, True)[0][0]) for row in rows]
+    alone = [np.array(model._forward([row], 0, dims, True)[0])[0] for row in rows]
     order = rng.permutation(len(rows))
     for company in np.array_split(order, 5):
         together = np.array(model._forward([rows[i] for i in company], 0, dims, True)[0])

@@ -1,11 +1,12 @@
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import TINY, distance, load_tiny
 
-from mlx_stella import InputError, StellaWarning, TextTooLongError, VectorError, load
+from mlx_stella import InputError, StellaWarning, TextTooLongError, VectorError, load, windows
 from mlx_stella.checkpoint import open_checkpoint
 from mlx_stella.encoder import Encoder
 
@@ -106,7 +107,7 @@ def test_long_texts_are_cut_and_counted(stella):
     texts = ["word " * 3000, "short", "word " * 2000]
     with pytest.warns(StellaWarning, match="2 of 3 texts were cut to 512 tokens"):
         stella.encode(texts)
-    with pytest.raises(TextTooLongError, match="2 of 3 texts exceed 512 tokens, the first is text"):
+    with pytest.raises(TextTooLongError, match=r"text 0: \d+ tokens exceed 512; remedy"):
         stella.encode(texts, on_long="error")
     with pytest.raises(InputError, match="on_long 'chunk'"):
         stella.encode(texts, on_long="chunk")
@@ -144,8 +145,52 @@ def test_an_instruction_that_leaves_no_room():
 
 def test_progress_counts_to_the_end(stella):
     seen = []
-    stella.encode(TEXTS * 5, max_batch_tokens=64, progress=lambda *counts: seen.append(counts))
-    assert seen[-1] == (20, 20) and seen == sorted(set(seen)) and len(seen) > 2
+    stella.encode(TEXTS * 5, max_batch_tokens=64, progress=seen.append)
+    assert (seen[-1].texts, seen[-1].total) == (20, 20) and len(seen) > 2
+    assert [p.texts for p in seen] == sorted(p.texts for p in seen)
+    expected = sum(len(t.ids) for t in stella._tokenizer.encode(TEXTS * 5, "", 512))
+    assert seen[-1].tokens == expected and seen[-1].tokens_per_second > 0
+
+
+def test_a_stream_gives_the_same_rows_as_a_list(stella, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_TEXTS", 7)
+    texts = [f"{text} {n}" for n in range(10) for text in TEXTS]
+    taken = []
+    blocks = stella.encode_stream(taken.append(t) or t for t in texts)
+    assert not taken  # nothing is read before it is asked for
+    first = next(blocks)
+    assert first.shape == (7, 1024) and len(taken) <= 4 * 7  # some windows ahead, not all
+    vectors = np.concatenate([first, *blocks])
+    assert distance(vectors, stella.encode(texts)) < 1e-6
+    assert list(stella.encode_stream([])) == []
+
+
+def test_rows_are_counted_through_the_windows(stella, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_TEXTS", 3)
+    with pytest.raises(InputError, match="text 8: a int"):
+        stella.encode([*("abcdefgh"), 7, "i"])
+    with pytest.raises(TextTooLongError, match=r"text 4: \d+ tokens"):
+        stella.encode(["a"] * 4 + ["word " * 900], on_long="error")
+    with pytest.warns(StellaWarning, match="2 of 8 texts were cut"):
+        stella.encode((["a"] * 3 + ["word " * 900]) * 2)
+
+
+def test_the_source_may_fail_in_the_middle(stella, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_TEXTS", 2)
+
+    def source():
+        yield from TEXTS
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(stella.encode_stream(source()))
+    assert stella.encode(TEXTS).shape == (4, 1024)  # and the model goes on
+
+
+def test_other_threads_may_use_a_model(stella):
+    expected = stella.encode(TEXTS)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(stella.encode, TEXTS).result(), expected)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])

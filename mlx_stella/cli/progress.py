@@ -4,23 +4,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mlx_stella.progress import Progress
+
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (done, total) that moves a bar; None where stderr is not a terminal."""
+def progress_bar(label: str, total: int) -> Iterator[Callable[[Progress], None] | None]:
+    """A callback that moves a bar; None where stderr is not a terminal."""
     if not sys.stderr.isatty() or total < 2:
         yield None
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done, total: bar.update(task, completed=done)
+    columns = (
+        rich.TextColumn(label),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[speed]}"),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total, speed="")
+        yield lambda progress: bar.update(
+            task, completed=progress.texts, speed=f"{progress.tokens_per_second:,.0f} tokens/s"
+        )
