@@ -44,8 +44,12 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import the encoder, and with it MLX, when it is first asked for: ``--help`` needs neither."""
-    if name in ("Encoder", "load"):
-        from mlx_stella import encoder
+    if name == "Encoder":
+        from mlx_stella.encoder import Encoder
 
-        return getattr(encoder, name)
+        return Encoder
+    if name == "load":
+        from mlx_stella.loading import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from mlx_stella.heads import ACTIVATIONS, POOLING_MODES, Activation, PoolingMode
 from mlx_stella.models import Architecture, architecture
 from mlx_stella.prompts import Prompts
 from mlx_stella.tokenization import Tokenizer
-from mlx_stella.weights import TensorFiles, fill, find_tensors
+from mlx_stella.weights import DTYPES, TensorFiles, fill, find_tensors
 
 # sentence-transformers' older spelling of pooling_mode
 _POOLING_FLAGS = {
@@ -131,15 +131,15 @@ class Checkpoint:
             lower_case=self.lower_case,
         )
 
-    def load_backbone(self, dtype: mx.Dtype) -> nn.Module:
-        """The backbone with its weights, matrices in ``dtype``, evaluated.
+    def load_backbone(self, dtype: str) -> nn.Module:
+        """The backbone with its weights, matrices in ``dtype`` ("float16", ...), evaluated.
 
         Raises:
             WeightsError: the tensors do not fit the config; all faults are named.
         """
         model = self.architecture.model(self.args)
         folds = self.architecture.folded(self.args)
-        fill(model, self.files, self.architecture, folds, dtype)
+        fill(model, self.files, self.architecture, folds, DTYPES[dtype])
         return model
 
 

@@ -1,6 +1,5 @@
 """Texts in, vectors out: the one path that the command line and every program takes."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack, overload
@@ -9,54 +8,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_stella import arguments, blas, cpu, heads, hub, pipeline
+from mlx_stella import arguments, cpu, heads, pipeline
 from mlx_stella.arguments import EncodeOptions, OnLong
 from mlx_stella.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, plan
-from mlx_stella.checkpoint import Checkpoint, open_checkpoint
+from mlx_stella.checkpoint import Checkpoint
 from mlx_stella.errors import ConfigError, InputError, StellaWarning
 from mlx_stella.progress import Progress, Reporter
 from mlx_stella.windows import Window, check_lengths, check_vectors, windows
-
-DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
-
-
-def load(
-    name: str | os.PathLike[str], *, revision: str | None = None, dtype: str | None = None
-) -> "Encoder":
-    """Load a model.
-
-    Args:
-        name: an alias ("stella-1.5b"), a Hub id ("NovaSearch/stella_en_1.5B_v5") or a directory.
-        revision: branch, tag or commit on the Hub.
-        dtype: "float16", "bfloat16" or "float32" for the matrices and the operands of their
-            products; everything that is summed or normalised is float32 in any case. None takes
-            float16 on a GPU (twice as fast as float32, eight times as precise as bfloat16, which
-            M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
-
-    Raises:
-        ModelNotFoundError: the name leads to no checkpoint.
-        CheckpointError: the checkpoint cannot be used.
-        InputError: the dtype is unknown.
-    """
-    if dtype is not None and dtype not in tuple(DTYPES):
-        raise InputError(f"dtype {dtype!r} is unknown; remedy: one of {', '.join(DTYPES)}")
-    dtype = dtype or default_dtype()
-    if dtype == "float32":
-        # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
-        # once, before the process's first product; a value set by the user stands.
-        os.environ.setdefault("MLX_ENABLE_TF32", "0")
-    blas.warn_if_slow()
-    source = hub.resolve(name, revision)
-    entry = source.entry
-    checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
-    if entry and entry.licence_notice:
-        warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
-    return Encoder(checkpoint, dtype)
-
-
-def default_dtype() -> str:
-    """The type that suits this machine, see :func:`load`."""
-    return "float16" if mx.default_device().type == mx.gpu else "float32"
 
 
 class Encoder:
@@ -76,7 +34,7 @@ class Encoder:
                 f"{checkpoint.directory}: max_seq_length {checkpoint.max_seq_length} leaves no "
                 "room for a text; remedy: use a checkpoint as published"
             )
-        self._backbone: nn.Module = checkpoint.load_backbone(DTYPES[dtype])
+        self._backbone: nn.Module = checkpoint.load_backbone(dtype)
         self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
         self._head(checkpoint.default_dim)
 
@@ -249,6 +207,18 @@ class Encoder:
             options["prompt_name"] = self.checkpoint.prompts.for_document()
         return self.encode(texts, dims=dims, **options)
 
+    def batch_shapes(
+        self, texts: Sequence[str], max_length: int | None, max_batch_tokens: int | None
+    ) -> tuple[list[int], int]:
+        """Tokens of each text, and the tokens computed for all of them, padding included."""
+        limit, budget = self._limit(max_length), self._budget(max_batch_tokens)
+        lengths, padded = [], 0
+        for _, rows in windows(texts):
+            window = [len(text.ids) for text in self._tokenizer.encode(rows, "", limit)]
+            lengths += window
+            padded += sum(window[batch[0]] * len(batch) for batch in plan(window, budget))
+        return lengths, padded
+
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Similarity of every row of a to every row of b: the cosine, or what the model declares.
 
@@ -294,6 +264,11 @@ class Encoder:
         least = self._tokenizer.special_tokens + 1
         return arguments.whole("max_length", max_length, least, self.checkpoint.max_positions)
 
+    def _budget(self, max_batch_tokens: int | None) -> int:
+        if max_batch_tokens is None:
+            return CPU_BATCH_TOKENS if cpu.is_needed() else GPU_BATCH_TOKENS
+        return arguments.whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
+
     def _stream(
         self,
         texts: Iterable[str],
@@ -309,9 +284,7 @@ class Encoder:
         """Vectors of window after window: size -> (texts of the window, size) float32."""
         if on_long not in ("truncate", "error"):
             raise InputError(f"on_long {on_long!r} is unknown; remedy: truncate or error")
-        if max_batch_tokens is None:
-            max_batch_tokens = CPU_BATCH_TOKENS if cpu.is_needed() else GPU_BATCH_TOKENS
-        budget = arguments.whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
+        budget = self._budget(max_batch_tokens)
         masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
 
         def tokenize(window: tuple[int, list[str]]) -> Window:

@@ -18,25 +18,13 @@ from mlx_stella.errors import ConfigError, WeightsError
 from mlx_stella.layers import Linear
 from mlx_stella.models import Architecture, Folds
 
+DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
 # A matrix whose largest value lies outside would overflow float16, or lose digits below its
 # smallest normal number; it stays float32. Trained matrices lie well inside.
 _FLOAT16_PEAKS = (2.0**-8, 65504.0)
 
-_DTYPES = {
-    "F64",
-    "F32",
-    "F16",
-    "BF16",
-    "I64",
-    "I32",
-    "I16",
-    "I8",
-    "U64",
-    "U32",
-    "U16",
-    "U8",
-    "BOOL",
-}
+_STORED_DTYPES = set("F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,7 @@ def _header(path: Path) -> dict[str, TensorInfo]:
             f"{path}: truncated, corrupt or missing ({error}); remedy: download it again"
         ) from None
     for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
+        if tensor.dtype not in _STORED_DTYPES:
             raise WeightsError(
                 f"{path}: {name} has the type {tensor.dtype}, which is not implemented; remedy: "
                 "use the checkpoint as first published"

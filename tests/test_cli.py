@@ -307,6 +307,32 @@ def test_embedding_from_a_directory_imports_no_more_than_it_needs():
         assert f" {heavy}\n" not in imported, heavy
 
 
+def test_bench(tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(["a", "deep learning " * 9, "green tea"] * 9))
+    arguments = ("--lengths", "16,33", "--runs", "2", "--texts", str(tmp_path / "in.txt"))
+    output = succeed("bench", STELLA, *arguments)
+    assert "16 tokens" in output and "in.txt" in output and "GFLOP/s" in output
+    assert max(map(len, output.splitlines()[2:])) <= 80
+    report = json.loads(succeed("bench", STELLA, *arguments, "--json"))
+    by_name = {m["name"]: m for m in report["measurements"]}
+    assert by_name["33 tokens"]["tokens"] == 33 * by_name["33 tokens"]["texts"]
+    assert by_name["33 tokens"]["padding"] == 0 < by_name["in.txt"]["padding"]
+    assert all(0 < m["peak_share"] < 1 and len(m["seconds"]) == 2 for m in by_name.values())
+    assert "remedy" in fail("bench", STELLA, "--lengths", "x")
+
+
+def test_lines_come_before_the_end():
+    """The first window's lines are there while later ones are computed."""
+    command = [COMMAND, "embed", "--dim", "256", "--model", STELLA]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdin.write(b"deep learning is fun\n" * 30_000)
+    process.stdin.close()
+    assert json.loads(process.stdout.readline())["text"] == "deep learning is fun"
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.real
 def test_verify_and_demo_on_the_packaged_model(minilm_directory, tmp_path):
     output = succeed("verify", "all-minilm-l6-v2", "--dtype", "float32", HF_HUB_CACHE=str(tmp_path))

@@ -12,7 +12,7 @@ import warnings
 import typer
 
 from mlx_stella import __version__
-from mlx_stella.cli import demo, embed, info, models, similarity, verify
+from mlx_stella.cli import bench, demo, embed, info, models, similarity, verify
 from mlx_stella.errors import StellaError, StellaWarning
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(info.info)
 app.command()(models.models)
 app.command()(demo.demo)
 app.command()(verify.verify)
+app.command()(bench.bench)
 
 
 def _show_version(asked: bool) -> None:

@@ -30,7 +30,7 @@ def demo(
     Without --model: stella-400m, or all-minilm-l6-v2 where the Hub cannot be reached.
     """
     from mlx_stella import hub
-    from mlx_stella.encoder import load
+    from mlx_stella.loading import load
     from mlx_stella.published import retrieval_example
 
     model, reason = (model, "you asked for it") if model else _choose()

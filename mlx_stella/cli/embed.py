@@ -63,7 +63,7 @@ def embed(
 
     encoder = load(options.required(model), dtype=dtype)
     with progress_bar("Embedding", len(records)) as progress:
-        vectors = encoder.encode(
+        blocks = encoder.encode_stream(
             [record.text for record in records],
             prompt_name=prompt_name,
             prompt=prompt,
@@ -74,4 +74,4 @@ def embed(
             on_long=on_long,
             progress=progress,
         )
-    write_vectors(output, records, vectors)
+        write_vectors(output, records, blocks, encoder.default_dim if dim is None else dim)

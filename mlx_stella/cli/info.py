@@ -10,7 +10,7 @@ def info(model: options.ModelArgument = None) -> None:
     """Describe a model: backbone, pooling, heads, prompts, lengths, types, sizes."""
     from mlx_stella import hub
     from mlx_stella.checkpoint import open_checkpoint
-    from mlx_stella.encoder import default_dtype
+    from mlx_stella.loading import default_dtype
 
     source = hub.resolve(options.required(model))
     checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,15 +39,18 @@ def check_output(path: Path | None, source: str | None) -> None:
         raise InputError(f"{path}: {path.parent} cannot be written to; remedy: another place")
 
 
-def write_vectors(path: Path | None, records: Sequence[Record], vectors: "np.ndarray") -> None:
-    """Write vectors (N, dim) float32 to a file by its ending, or as JSON Lines to stdout.
+def write_vectors(
+    path: Path | None, records: Sequence[Record], blocks: Iterable["np.ndarray"], dim: int
+) -> None:
+    """Write blocks of vectors (n, dim) float32 to a file by its ending, or as lines to stdout.
+
+    Lines on stdout come block by block; a file is put in place when all of it is written.
 
     Raises:
         OutputError: the disk is full, say; then nothing is left behind.
     """
     if path is None:
-        _write_lines(sys.stdout, records, vectors)
-        sys.stdout.flush()
+        _write_lines(sys.stdout, records, blocks)
         return
     target = Path(os.path.realpath(path))  # a link keeps pointing to the file
     temporary = target.with_name(f".mlx-stella-{os.getpid()}.part")
@@ -55,11 +58,12 @@ def write_vectors(path: Path | None, records: Sequence[Record], vectors: "np.nda
         if path.suffix == ".npy":
             import numpy as np
 
+            vectors = np.concatenate([np.empty((0, dim), np.float32), *blocks])
             with temporary.open("wb") as file:
                 np.save(file, vectors)
         else:
             with temporary.open("w", encoding="utf-8") as file:
-                _write_lines(file, records, vectors)
+                _write_lines(file, records, blocks)
         temporary.replace(target)
     except OSError as error:
         raise OutputError(
@@ -70,10 +74,13 @@ def write_vectors(path: Path | None, records: Sequence[Record], vectors: "np.nda
         temporary.unlink(missing_ok=True)
 
 
-def _write_lines(file: TextIO, records: Sequence[Record], vectors: "np.ndarray") -> None:
+def _write_lines(file: TextIO, records: Iterable[Record], blocks: Iterable["np.ndarray"]) -> None:
     """A line a vector: the object its text came in, and the vector as "embedding"."""
-    for record, vector in zip(records, vectors.tolist(), strict=True):
-        fields = {key: value for key, value in record.fields.items() if key != "embedding"}
-        start = json.dumps(fields)[:-1] + (", " if fields else "")
-        numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits keep a float32
-        file.write(f'{start}"embedding": [{numbers}]}}\n')
+    record = iter(records)
+    for block in blocks:
+        for vector in block.tolist():
+            fields = {k: v for k, v in next(record).fields.items() if k != "embedding"}
+            start = json.dumps(fields)[:-1] + (", " if fields else "")
+            numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits: a float32
+            file.write(f'{start}"embedding": [{numbers}]}}\n')
+        file.flush()

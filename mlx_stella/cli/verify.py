@@ -9,8 +9,8 @@ from mlx_stella.cli import options
 def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> None:
     """Run a model's published examples and compare; exit status 1 if any differs too much."""
     from mlx_stella import hub
-    from mlx_stella.encoder import load
     from mlx_stella.errors import InputError
+    from mlx_stella.loading import load
     from mlx_stella.published import EXAMPLES, TOLERANCES, examples
 
     source = hub.resolve(options.required(model))

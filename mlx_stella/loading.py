@@ -1,0 +1,51 @@
+"""From a name to a model: find it, open it, choose its type, load it."""
+
+import os
+import warnings
+
+import mlx.core as mx
+
+from mlx_stella import blas, hub
+from mlx_stella.checkpoint import open_checkpoint
+from mlx_stella.encoder import Encoder
+from mlx_stella.errors import InputError, StellaWarning
+from mlx_stella.weights import DTYPES
+
+
+def load(
+    name: str | os.PathLike[str], *, revision: str | None = None, dtype: str | None = None
+) -> Encoder:
+    """Load a model.
+
+    Args:
+        name: an alias ("stella-1.5b"), a Hub id ("NovaSearch/stella_en_1.5B_v5") or a directory.
+        revision: branch, tag or commit on the Hub.
+        dtype: "float16", "bfloat16" or "float32" for the matrices and the operands of their
+            products; everything that is summed or normalised is float32 in any case. None takes
+            float16 on a GPU (twice as fast as float32, eight times as precise as bfloat16, which
+            M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
+
+    Raises:
+        ModelNotFoundError: the name leads to no checkpoint.
+        CheckpointError: the checkpoint cannot be used.
+        InputError: the dtype is unknown.
+    """
+    if dtype is not None and dtype not in tuple(DTYPES):
+        raise InputError(f"dtype {dtype!r} is unknown; remedy: one of {', '.join(DTYPES)}")
+    dtype = dtype or default_dtype()
+    if dtype == "float32":
+        # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
+        # once, before the process's first product; a value set by the user stands.
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    blas.warn_if_slow()
+    source = hub.resolve(name, revision)
+    entry = source.entry
+    checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
+    if entry and entry.licence_notice:
+        warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
+    return Encoder(checkpoint, dtype)
+
+
+def default_dtype() -> str:
+    """The type that suits this machine, see :func:`load`."""
+    return "float16" if mx.default_device().type == mx.gpu else "float32"

@@ -1,0 +1,367 @@
+"""Time mlx-stella beside sentence-transformers and mlx-embeddings: same texts, limits and run.
+
+    $ python scripts/bench_peers.py MODEL_DIR --texts corpus.jsonl --limit 64 --rounds 3 \\
+          --st-python st/bin/python --mlx-embeddings-python me/bin/python
+    mlx-stella differs from sentence-transformers by 1.0e-06 (worst relative L2)
+    mlx-embeddings differs from sentence-transformers by 1.2e-06 (worst relative L2)
+
+    AMD EPYC, 2 cores, Linux-6.18.44-fc-v669-x86_64-with-glibc2.36
+    64 texts, 6202 tokens (at most 256 each), 3 rounds
+
+    engine                 texts/s     min-max  tokens/s  ours/it  peak MB  load s
+    sentence-transformers     12.1   11.8-30.9      1170     1.84      840     5.4
+    mlx-stella                23.6   22.2-44.3      2291     1.00      307     0.4
+    mlx-embeddings             4.4     4.3-5.3       425     5.55      862     4.8
+
+    whole process, 1 text  seconds     min-max            ours/it
+    mlx-stella                0.55   0.47-0.87               1.00
+    sentence-transformers     7.33   5.97-8.17              12.84
+
+    cpu: sentence-transformers 6.2.0, torch 2.13.0+cpu, transformers 5.23.0
+    ...
+
+That machine was busy, see the spread: what it shows is the form, not the speed.
+
+Each engine is a process in a Python environment of its own, which loads the model once and warms
+up; then they take turns, so that whatever else the machine does falls on all. Before that their
+vectors of the first 32 texts must agree. All compute in float32, on the device they choose. An
+engine that has no interpreter, fails or disagrees is left out, and the table says why.
+mlx-embeddings is GPL: it is only ever run, in that process, and never imported beside mlx-stella.
+
+Texts are the lines of a .txt or the `text` fields of a BEIR corpus .jsonl; tokens are counted by
+our tokenizer, after truncation. `ours/it` is the median over rounds of our speed by that of the
+same round; `load s` runs from starting the interpreter to a model in memory; `peak MB` is resident
+memory (on a Mac, a GPU's buffers may not be in it).
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import math
+import os
+import platform
+import re
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import islice
+from operator import truediv
+from pathlib import Path
+from statistics import median
+
+REFERENCE = "sentence-transformers"  # where it runs, its vectors are the right ones
+OURS = "mlx-stella"
+COMPARED = 32  # texts whose vectors must agree
+LARGEST_DIFFERENCE = 1e-3  # relative L2; float32 keeps within 1e-5, a fault does not
+WARM_UP = 128  # texts encoded before the first round
+COLD_STARTS = 3
+COLD_REFERENCE = (
+    "import sys; from sentence_transformers import SentenceTransformer; "
+    "SentenceTransformer(sys.argv[1]).encode('hello')"
+)
+# No engine waits for the network, and MLX's float32 is float32 on every GPU, as torch's is.
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "MLX_ENABLE_TF32": "0"}
+
+# ---- the engines: a directory and a limit -> a function from texts to vectors, and the device ----
+
+
+def load_sentence_transformers(model: str, max_length: int) -> tuple[Callable, str]:
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(model).float()
+    encoder.max_seq_length = max_length
+    # Not None, which would let it apply a model's default prompt unasked.
+    options = {"prompt": "", "normalize_embeddings": True, "show_progress_bar": False}
+    return lambda texts: encoder.encode(texts, **options), encoder.device.type
+
+
+def load_mlx_stella(model: str, max_length: int) -> tuple[Callable, str]:
+    import mlx_stella
+
+    encoder = mlx_stella.load(model, dtype="float32")
+    return lambda texts: encoder.encode(texts, max_length=max_length), mlx_device()
+
+
+def load_mlx_embeddings(model: str, max_length: int) -> tuple[Callable, str]:
+    if sys.platform == "linux":
+        # The BLAS that mlx-stella takes: with MLX's own it is 10 times slower, and the comparison
+        # would be one of BLAS libraries. It must come before MLX.
+        ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
+    import mlx.core as mx
+    import mlx_embeddings
+    import numpy as np
+
+    network, tokenizer = mlx_embeddings.load(model)
+    network.set_dtype(mx.float32)
+
+    def encode(texts: list[str]) -> np.ndarray:
+        vectors = []
+        for start in range(0, len(texts), 32):  # sentence-transformers' batch size
+            batch = texts[start : start + 32]
+            output = mlx_embeddings.generate(network, tokenizer, batch, max_length=max_length)
+            vectors.append(np.array(output.text_embeds))
+        return np.concatenate(vectors)
+
+    return encode, mlx_device()
+
+
+def mlx_device() -> str:
+    import mlx.core as mx
+
+    return mx.default_device().type.name
+
+
+# In the order of their turns; beside the loader, the packages whose versions matter.
+ENGINES = {
+    REFERENCE: (load_sentence_transformers, (REFERENCE, "torch", "transformers")),
+    OURS: (load_mlx_stella, (OURS, "mlx", "tokenizers")),
+    "mlx-embeddings": (load_mlx_embeddings, ("mlx-embeddings", "mlx", "transformers")),
+}
+
+# ---- a worker, seen from inside and from outside -------------------------------------------------
+
+
+def work(name: str) -> None:
+    """Load what stdin's first line says; for each further line, time one encode. JSON Lines."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print to stdout, which must not end up among the replies
+    setup = json.loads(sys.stdin.readline())
+    load, packages = ENGINES[name]
+    encode, device = load(setup["model"], setup["max_length"])
+    reply = {"device": device, "versions": {package: version(package) for package in packages}}
+    print(json.dumps(reply), file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        texts = setup["texts"][: request["texts"]]
+        start = time.perf_counter()
+        vectors = encode(texts)
+        seconds = time.perf_counter() - start
+        # Linux counts KiB, and also the moment before exec: the parent is kept smaller than this.
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        rows = vectors[: request["vectors"]].tolist()
+        reply = {"seconds": seconds, "peak_bytes": peak, "vectors": rows}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+class Worker:
+    """An engine's process. ``row`` is what the results say of it."""
+
+    def __init__(self, python: str, name: str, setup: dict):
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long-lived as the process
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            [python, __file__, "worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        self.row = self.ask(setup)
+        self.row |= {"load_s": time.perf_counter() - start, "seconds": []}
+        self.vectors = self.ask({"texts": WARM_UP, "vectors": COMPARED})["vectors"]
+
+    def ask(self, request: dict) -> dict:
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            reply = self._process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
+        if not reply:
+            status = self._process.wait()
+            self._log.seek(0)
+            words = self._log.read().strip().split("\n")
+            raise ChildProcessError(words[-1] or f"exit status {status}")
+        return json.loads(reply)
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def difference(vector: list[float], reference: list[float]) -> float:
+    """Relative L2; infinite where sizes differ or something is not a number."""
+    if len(vector) != len(reference) or not all(map(math.isfinite, vector)):
+        return math.inf
+    return math.dist(vector, reference) / math.hypot(*reference)
+
+
+def start_workers(pythons: dict, setup: dict) -> tuple[dict[str, Worker], dict[str, str]]:
+    """Workers that agree with the first of them, and why the other engines are left out."""
+    workers, left_out = {}, {}
+    for name, python in pythons.items():
+        try:
+            if python is None:
+                raise ValueError("no interpreter given")
+            worker = Worker(python, name, setup)
+            if workers:
+                first, reference = next(iter(workers.items()))
+                worst = max(map(difference, worker.vectors, reference.vectors))
+                print(f"{name} differs from {first} by {worst:.1e} (worst relative L2)")
+                if worst > LARGEST_DIFFERENCE:
+                    worker.stop()
+                    raise ValueError(f"not timed: its vectors differ by {worst:.1e}")
+                worker.row["difference"] = worst
+            workers[name] = worker
+        except (OSError, ValueError) as error:
+            if name == OURS:
+                raise SystemExit(f"{OURS}: {error}") from None
+            left_out[name] = str(error)
+    return workers, left_out
+
+
+# ---- the run -------------------------------------------------------------------------------------
+
+
+def read_texts(path: Path, limit: int) -> list[str]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        lines = list(islice(file, limit))
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["text"] for line in lines]
+    return [line.removesuffix("\n") for line in lines]
+
+
+def count_tokens(model: Path, texts: list[str], max_length: int) -> int:
+    from mlx_stella.checkpoint import open_checkpoint
+
+    tokenizer = open_checkpoint(model).load_tokenizer()
+    return sum(len(tokens.ids) for tokens in tokenizer.encode(texts, "", max_length))
+
+
+def time_cold_starts(commands: dict[str, list[str]]) -> dict[str, dict[str, list[float]]]:
+    """Seconds that whole processes take, the commands in turns."""
+    rows = {name: {"seconds": []} for name in commands}
+    for name, command in list(commands.items()) * COLD_STARTS:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
+        rows[name]["seconds"].append(time.perf_counter() - start)
+    return rows
+
+
+def machine() -> dict[str, object]:
+    if sys.platform == "darwin":
+        sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        cpu = subprocess.check_output(sysctl, text=True).strip()
+    else:
+        named = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        cpu = named[1] if named else platform.machine()  # ARM has no such line
+    return {"cpu": cpu, "cores": os.cpu_count(), "os": platform.platform()}
+
+
+def print_table(results: dict) -> None:
+    print("\n{cpu}, {cores} cores, {os}".format(**results["machine"]))
+    limits = "{texts} texts, {tokens} tokens (at most {max_length} each), {rounds} rounds\n"
+    print(limits.format(**results))
+    print("engine                 texts/s     min-max  tokens/s  ours/it  peak MB  load s")
+    for name, row in results["engines"].items():
+        slowest, fastest = (results["texts"] / pick(row["seconds"]) for pick in (max, min))
+        print(
+            f"{name:<21}{row['texts_per_s']:>9.1f}{f'{slowest:.1f}-{fastest:.1f}':>12}"
+            f"{row['tokens_per_s']:>10.0f}{row['ours_by_it']:>9.2f}"
+            f"{row['peak_bytes'] / 1e6:>9.0f}{row['load_s']:>8.1f}"
+        )
+    for name, reason in results["left_out"].items():
+        print(f"{name:<23}{reason}")
+    print("\nwhole process, 1 text  seconds     min-max            ours/it")
+    for name, row in results["cold_starts"].items():
+        span = f"{min(row['seconds']):.2f}-{max(row['seconds']):.2f}"
+        print(f"{name:<21}{median(row['seconds']):>9.2f}{span:>12}{row['ours_by_it']:>19.2f}")
+    print()
+    for row in results["engines"].values():
+        versions = ", ".join(f"{package} {number}" for package, number in row["versions"].items())
+        print(f"{row['device']}: {versions}")
+
+
+def plot(results: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")  # needs no display
+    from matplotlib import pyplot
+
+    speeds = {name: row["tokens_per_s"] for name, row in results["engines"].items()}
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.5 * len(speeds)), layout="constrained")
+    bars = axes.barh(list(speeds), list(speeds.values()))
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.margins(x=0.1)  # room for the labels
+    axes.invert_yaxis()  # from top to bottom, as in the table
+    axes.set_xlabel(f"tokens/s on {results['machine']['cpu']}")
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR")
+    parser.add_argument("--texts", type=Path, required=True, help=".txt or BEIR corpus .jsonl")
+    parser.add_argument("--limit", type=int, default=2000, help="only the first LIMIT texts")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-length", type=int, default=256, help="tokens per text")
+    parser.add_argument("--st-python", metavar="PY", help="python with sentence-transformers")
+    parser.add_argument("--mlx-embeddings-python", metavar="PY", help="python with mlx-embeddings")
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="needs matplotlib")
+    args = parser.parse_args()
+    if not args.model.is_dir():
+        parser.error(f"{args.model}: no such directory")
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib; remedy: pip install matplotlib")
+
+    model, texts = str(args.model), read_texts(args.texts, args.limit)
+    if not texts:
+        parser.error(f"{args.texts}: no texts")
+    pythons = (args.st_python, sys.executable, args.mlx_embeddings_python)
+    setup = {"model": model, "max_length": args.max_length, "texts": texts}
+    workers, left_out = start_workers(dict(zip(ENGINES, pythons, strict=True)), setup)
+    tokens = count_tokens(args.model, texts, args.max_length)  # the workers stand by, see `work`
+
+    embed = [sys.executable, "-m", "mlx_stella", "embed", "hello", "--dtype", "float32"]
+    commands = {OURS: [*embed, "--model", model]}
+    if REFERENCE in workers:
+        commands[REFERENCE] = [args.st_python, "-c", COLD_REFERENCE, model]
+    cold_starts = time_cold_starts(commands)
+
+    for number in range(1, args.rounds + 1):
+        for name, worker in workers.items():
+            reply = worker.ask({"texts": len(texts), "vectors": 0})
+            worker.row["seconds"].append(reply["seconds"])
+            worker.row["peak_bytes"] = reply["peak_bytes"]
+            print(f"round {number}: {name} {reply['seconds']:.2f} s", file=sys.stderr)
+    for worker in workers.values():
+        worker.stop()
+
+    engines = {name: worker.row for name, worker in workers.items()}
+    for row in engines.values():
+        row["texts_per_s"] = len(texts) / median(row["seconds"])
+        row["tokens_per_s"] = tokens / median(row["seconds"])
+    for rows in (engines, cold_starts):
+        for row in rows.values():  # how many times as fast ours is, paired by round
+            row["ours_by_it"] = median(map(truediv, row["seconds"], rows[OURS]["seconds"]))
+    results = {
+        "command": shlex.join(sys.orig_argv),
+        "machine": machine(),
+        "texts": len(texts),
+        "tokens": tokens,
+        "max_length": args.max_length,
+        "rounds": args.rounds,
+        "engines": engines,
+        "left_out": left_out,
+        "cold_starts": cold_starts,
+    }
+    print_table(results)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+    if args.plot:
+        plot(results, args.plot)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["worker"]:
+        work(sys.argv[2])
+    else:
+        main()
