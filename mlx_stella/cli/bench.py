@@ -1,10 +1,11 @@
 """``mlx-stella bench``: how fast a model is on this machine, as a text to paste.
 
 $ mlx-stella bench all-minilm-l6-v2 --lengths 64
-all-minilm-l6-v2, float32, on AMD EPYC (CPU), Linux, Python 3.11, MLX 0.32
-loaded in 0.35 s, first vector after 0.36 s; peak of a product 203 GFLOP/s
+all-minilm-l6-v2, float32
+AMD EPYC (CPU), Linux 6.18, Python 3.11.7, MLX 0.32.4
+loaded in 0.47 s, first vector after 0.48 s; peak of a product 187 GFLOP/s
 texts             tokens/s   texts/s  spread  padding  of peak  peak memory
-64 tokens            5,821      91.0      4%     0.0%      62%       102 MB
+64 tokens            5,476      85.6      3%     0.0%      64%       131 MB
 """
 
 import json
@@ -75,7 +76,7 @@ def bench(
         ]
         print(json.dumps(head | {"measurements": rows}))
         return
-    print(f"{name}, {encoder.dtype}, on {head['machine']}")
+    print(f"{name}, {encoder.dtype}\n{head['machine']}")
     print(
         f"loaded in {load_s:.2f} s, first vector after {first_vector_s:.2f} s; "
         f"peak of a product {peak / 1e9:,.0f} GFLOP/s"
