@@ -211,8 +211,19 @@ class RopeArgs:
         )
 
 
-ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
-"""The keys of config.json that :class:`RopeArgs` reads."""
+_ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
+
+
+def parse_rotary(
+    cls: type[T], config: Mapping[str, Any], file: Path, handled: tuple[str, ...] = ()
+) -> T:
+    """:func:`parse` for a model with rotary positions; its field ``rope`` comes from several keys.
+
+    ``handled`` names keys that the caller has dealt with. Errors are those of parse and RopeArgs.
+    """
+    head_dim(config, file)
+    own = {key: value for key, value in config.items() if key not in (*_ROPE_KEYS, *handled)}
+    return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
 
 
 def head_dim(config: Mapping[str, Any], file: Path) -> int:

@@ -1,26 +1,22 @@
 """Time mlx-stella beside sentence-transformers and mlx-embeddings: same texts, limits and run.
 
-    $ python scripts/bench_peers.py MODEL_DIR --texts corpus.jsonl --limit 64 --rounds 3 \\
+    $ python scripts/bench_peers.py MODEL_DIR --texts corpus.jsonl --limit 300 --rounds 3 \\
           --st-python st/bin/python --mlx-embeddings-python me/bin/python
     mlx-stella differs from sentence-transformers by 1.0e-06 (worst relative L2)
     mlx-embeddings differs from sentence-transformers by 1.2e-06 (worst relative L2)
 
-    AMD EPYC, 2 cores, Linux-6.18.44-fc-v669-x86_64-with-glibc2.36
-    64 texts, 6202 tokens (at most 256 each), 3 rounds
+    AMD EPYC, 2 cores, Linux
+    300 texts, 23634 tokens (at most 256 each), 3 rounds
 
     engine                 texts/s     min-max  tokens/s  ours/it  peak MB  load s
-    sentence-transformers     12.1   11.8-30.9      1170     1.84      840     5.4
-    mlx-stella                23.6   22.2-44.3      2291     1.00      307     0.4
-    mlx-embeddings             4.4     4.3-5.3       425     5.55      862     4.8
+    sentence-transformers     59.9   57.5-60.9      4721     1.03      848     4.8
+    mlx-stella                61.6   60.6-61.9      4856     1.00      314     0.3
+    mlx-embeddings             6.4     6.2-6.5       503     9.69      931     3.9
 
     whole process, 1 text  seconds     min-max            ours/it
-    mlx-stella                0.55   0.47-0.87               1.00
-    sentence-transformers     7.33   5.97-8.17              12.84
-
-    cpu: sentence-transformers 6.2.0, torch 2.13.0+cpu, transformers 5.23.0
+    mlx-stella                0.50   0.45-0.50               1.00
+    sentence-transformers     6.15   5.95-6.27              12.66
     ...
-
-That machine was busy, see the spread: what it shows is the form, not the speed.
 
 Each engine is a process in a Python environment of its own, which loads the model once and warms
 up; then they take turns, so that whatever else the machine does falls on all. Before that their

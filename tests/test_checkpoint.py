@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import CHECKPOINTS, edit_json, load_tiny
@@ -226,3 +227,66 @@ def test_a_default_prompt_is_applied_and_can_be_put_off(copy_of):
     model, plain = load(directory, dtype="float32"), load_tiny("tiny-stella-1.5b")
     np.testing.assert_array_equal(model.encode(TEXTS), plain.encode(TEXTS, prompt_name="s2s_query"))
     np.testing.assert_array_equal(model.encode(TEXTS, prompt=""), plain.encode(TEXTS))
+
+
+def test_layers_that_do_not_attend_to_all_are_refused(copy_of):
+    directory = copy_of("tiny-stella-1.5b")
+    edit_json(directory / "config.json", layer_types=["full_attention"] * 3)
+    open_checkpoint(directory)
+    edit_json(directory / "config.json", layer_types=["full_attention", "sliding_attention"])
+    refused(directory, "config.json", "layer_types")
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "attention_factor": 3}},
+        {"rope_scaling": {"type": "ntk", "factor": 2.0}, "rope_parameters": {"rope_theta": 1e6}},
+        {"rope_scaling": [1]},
+        {"rope_theta": 0},
+    ],
+)
+def test_rope_settings_are_a_closed_set(copy_of, rope):
+    directory = copy_of("tiny-stella-1.5b")
+    edit_json(directory / "config.json", **rope)
+    refused(directory, "config.json", "rope")
+
+
+@pytest.mark.parametrize("value", ["512", 512.5, True, -1, 0])
+def test_a_maximal_length_that_is_no_number(copy_of, value):
+    directory = copy_of("tiny-stella-1.5b")
+    edit_json(directory / "sentence_bert_config.json", max_seq_length=value)
+    refused(directory, "sentence_bert_config.json", "max_seq_length")
+
+
+def test_a_maximal_length_without_room_for_text(copy_of):
+    directory = copy_of("tiny-stella-400m")
+    edit_json(directory / "sentence_bert_config.json", max_seq_length=2)
+    with pytest.raises(ConfigError, match="leaves no room"):
+        load(directory)
+
+
+def test_a_head_whose_bias_is_missing_or_odd(copy_of):
+    directory = copy_of("tiny-stella-1.5b")
+    file = str(directory / "2_Dense_256/model.safetensors")
+    weight = mx.load(file)["linear.weight"]
+    mx.eval(weight)
+    for tensors in (
+        {"linear.weight": weight},
+        {"linear.weight": weight, "linear.bias": mx.zeros((1,))},
+        {"linear.weight": weight, "linear.bias": mx.zeros((256,)), "residual.weight": weight},
+    ):
+        mx.save_safetensors(file, tensors)
+        refused(directory, "2_Dense_256", "no Dense head", error=WeightsError)
+
+
+def test_two_tensors_for_one_parameter(copy_of):
+    directory = copy_of("tiny-stella-zh-v2")
+    file = str(directory / "model.safetensors")
+    tensors = dict(mx.load(file))
+    name = "encoder.layer.0.output.dense.bias"
+    tensors["bert." + name] = tensors[name] * 2
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    with pytest.raises(WeightsError, match="are the same parameter"):
+        load(directory)

@@ -18,15 +18,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.config import (
-    ROPE_KEYS,
     BackboneArgs,
     Count,
     Layers,
     Positive,
     RopeArgs,
     Size,
-    head_dim,
-    parse,
+    parse_rotary,
 )
 from mlx_stella.layers import (
     Embedding,
@@ -67,9 +65,7 @@ class ModelArgs(BackboneArgs):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        own = {k: v for k, v in config.items() if k not in ROPE_KEYS}
-        head_dim(config, file)
-        return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
+        return parse_rotary(cls, config, file)
 
 
 class Embeddings(nn.Module):

@@ -26,15 +26,14 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.config import (
-    ROPE_KEYS,
     BackboneArgs,
     Count,
     Layers,
     Positive,
     RopeArgs,
     Size,
-    head_dim,
     parse,
+    parse_rotary,
 )
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
@@ -150,9 +149,6 @@ class ModelArgs(BackboneArgs):
                 f"{file}: text_config or latent_attention_config is missing; remedy: use a "
                 "checkpoint as published"
             ) from None
-        head_dim(text, file)
-        rope = RopeArgs.from_config(text, file)
-        own_text = {k: v for k, v in text.items() if k not in ROPE_KEYS} | {"rope": rope}
         own = {
             k: v
             for k, v in config.items()
@@ -162,7 +158,7 @@ class ModelArgs(BackboneArgs):
             cls,
             own
             | {
-                "text": parse(TextArgs, own_text, file),
+                "text": parse_rotary(TextArgs, text, file),
                 "latent": parse(LatentArgs, latent, file),
             },
             file,

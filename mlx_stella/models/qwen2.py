@@ -19,15 +19,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.config import (
-    ROPE_KEYS,
     BackboneArgs,
     Count,
     Layers,
     Positive,
     RopeArgs,
     Size,
-    head_dim,
-    parse,
+    parse_rotary,
 )
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
@@ -76,11 +74,10 @@ class ModelArgs(BackboneArgs):
                 f"{file}: describes a causal Qwen2, which is not implemented; remedy: if this is a "
                 'copy of Stella or gte-Qwen2 without its auto_map, add "is_causal": false'
             )
-        own = {k: v for k, v in config.items() if k not in (*ROPE_KEYS, "is_causal")}
-        if set(config.get("layer_types") or ()) - {"full_attention"}:
-            raise ConfigError(f"{file}: only layers of full_attention are implemented")
-        head_dim(config, file)
-        return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
+        args = parse_rotary(cls, config, file, handled=("is_causal",))
+        if any(kind != "full_attention" for kind in args.layer_types or ()):
+            raise ConfigError(f"{file}: layer_types other than full_attention are not implemented")
+        return args
 
 
 class Attention(nn.Module):
