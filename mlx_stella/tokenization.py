@@ -8,6 +8,7 @@ ships "pad everything to 512". The end-of-sequence token comes exactly once:
 - the reference writes it into the text (NV-Embed), so truncation may cut it off, as there.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """tokenizer.json with the reference's handling of special tokens. Not for several threads.
+    """tokenizer.json with the reference's handling of special tokens.
 
     Args:
         path: tokenizer.json.
@@ -54,6 +55,8 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._lower_case = lower_case
+        # Truncation is a state of the library's object; a stream tokenizes in a thread of its own.
+        self._lock = threading.Lock()
         eos = _content(config.get("eos_token"))
         self._text_suffix = eos if eos_as_text else ""
         if eos_as_text or config.get("add_eos_token") is True:
@@ -95,10 +98,12 @@ class Tokenizer:
         inputs = [prompt + text + self._text_suffix for text in texts]
         if self._lower_case:
             inputs = [text.lower() for text in inputs]
-        self._tokenizer.enable_truncation(max_length)
+        with self._lock:
+            self._tokenizer.enable_truncation(max_length)
+            encodings = self._tokenizer.encode_batch(inputs)
         special = self.special_tokens
         tokens = []
-        for encoding in self._tokenizer.encode_batch(inputs):
+        for encoding in encodings:
             cut = sum(len(part) - special for part in encoding.overflowing)
             tokens.append(Tokens(encoding.ids, len(encoding) + cut))
         return tokens
@@ -113,10 +118,11 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        self._tokenizer.no_truncation()
+        with self._lock:
+            self._tokenizer.no_truncation()
+            encoding = self._tokenizer.encode(prompt, add_special_tokens=not self._text_suffix)
         if self._text_suffix:
-            return len(self._tokenizer.encode(prompt, add_special_tokens=False))
-        encoding = self._tokenizer.encode(prompt)
+            return len(encoding)
         return len(encoding) - (encoding.special_tokens_mask[-1] == 1)
 
 

@@ -187,6 +187,19 @@ def test_the_source_may_fail_in_the_middle(stella, monkeypatch):
     assert stella.encode(TEXTS).shape == (4, 1024)  # and the model goes on
 
 
+@pytest.mark.filterwarnings("ignore::mlx_stella.StellaWarning")
+def test_a_query_in_the_middle_of_a_stream(monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_TEXTS", 2)
+    model = load_tiny("tiny-nv-embed")
+    texts = [f"{n} " + "deep learning " * 40 for n in range(12)]
+    expected, query = model.encode(texts, max_length=20), model.encode_query("green tea " * 30)
+    blocks = []
+    for block in model.encode_stream(texts, max_length=20):
+        blocks.append(block)
+        np.testing.assert_array_equal(model.encode_query("green tea " * 30), query)
+    assert distance(np.concatenate(blocks), expected) < 1e-6
+
+
 def test_other_threads_may_use_a_model(stella):
     expected = stella.encode(TEXTS)
     with ThreadPoolExecutor(1) as pool:
