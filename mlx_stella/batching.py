@@ -6,7 +6,7 @@ Knows token counts and a budget, nothing about texts or models.
 from collections.abc import Sequence
 
 GPU_BATCH_TOKENS = 8192
-"""Padded tokens per batch: enough rows to fill the device, small enough for a 16 GB laptop."""
+"""Padded tokens per batch. Chosen to fit a 16 GB laptop, not measured: no GPU was at hand."""
 
 CPU_BATCH_TOKENS = 512
 """On a CPU: hidden states stay in the cache (of 256 to 2048, 512 was the fastest)."""

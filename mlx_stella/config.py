@@ -74,7 +74,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def parse(cls: type[T], data: Mapping[str, Any], file: Path, inert: frozenset = INERT) -> T:
+def parse(cls: type[T], data: Mapping[str, Any], file: Path) -> T:
     """Build a frozen dataclass from a JSON object, checking every field.
 
     Raises:
@@ -94,7 +94,7 @@ def parse(cls: type[T], data: Mapping[str, Any], file: Path, inert: frozenset = 
             faults.append(f"{field.name} is missing")
     if faults:
         raise ConfigError(f"{file}: {'; '.join(faults)}; remedy: use a checkpoint as published")
-    unknown = sorted(set(data) - known - inert)
+    unknown = sorted(set(data) - known - INERT)
     if unknown:
         warnings.warn(
             f"{file}: ignored keys that are not known here: {', '.join(unknown)}",

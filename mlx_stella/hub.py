@@ -96,33 +96,39 @@ def _is_whole(directory: Path, repo: str, revision: str | None) -> bool:
     """
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
-    folders = [directory]
+    backbone, folders = directory, {}  # folders of the modules: whether weights belong in it
     if (modules := directory / "modules.json").exists():
         try:
-            folders += [inside(directory, str(m["path"]), modules) for m in read_json(modules)]
+            for module in read_json(modules):
+                kind = str(module["type"]).rsplit(".", 1)[-1]
+                if kind in ("Transformer", "Pooling", "Dense"):
+                    folder = inside(directory, str(module["path"]), modules)
+                    folders[folder] = kind != "Pooling"
+                    backbone = folder if kind == "Transformer" else backbone
         except (ConfigError, TypeError, KeyError):
             return True  # whole but malformed: opening it says how
     elif try_to_load_from_cache(repo, "modules.json", revision=revision) is not _CACHED_NO_EXIST:
         return False
-    if not (directory / "tokenizer.json").exists():
+    folders[backbone] = True
+    if not (backbone / "tokenizer.json").exists():
         return False
-    return all(_has_files(folder) for folder in folders if not folder.name.endswith("_Normalize"))
+    return all(_has_files(folder, needs_weights) for folder, needs_weights in folders.items())
 
 
-def _has_files(folder: Path) -> bool:
-    """Whether a module's folder holds its config and, unless it is a Pooling, weights."""
+def _has_files(folder: Path, needs_weights: bool) -> bool:
+    """Whether a module's folder holds its config and, where they belong there, all its weights."""
+    if not (folder / "config.json").exists():
+        return False
+    if not needs_weights:
+        return True
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
             shards = {str(shard) for shard in read_object(index)["weight_map"].values()}
         except (ConfigError, KeyError, AttributeError):
             return True  # as above
-        has_weights = all((folder / shard).exists() for shard in shards)
-    else:
-        names = ("model.safetensors", "pytorch_model.bin")
-        has_weights = any((folder / name).exists() for name in names)
-    is_pooling = folder.name.endswith("Pooling")
-    return (folder / "config.json").exists() and (has_weights or is_pooling)
+        return all((folder / shard).exists() for shard in shards)
+    return any((folder / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
 
 
 def _download(repo: str, revision: str | None) -> Path:

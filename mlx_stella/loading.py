@@ -22,8 +22,8 @@ def load(
         revision: branch, tag or commit on the Hub.
         dtype: "float16", "bfloat16" or "float32" for the matrices and the operands of their
             products; everything that is summed or normalised is float32 in any case. None takes
-            float16 on a GPU (twice as fast as float32, eight times as precise as bfloat16, which
-            M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
+            float16 on a GPU (half the memory of float32, eight times as precise as bfloat16,
+            which M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
 
     Raises:
         ModelNotFoundError: the name leads to no checkpoint.

@@ -24,7 +24,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _CORES = os.cpu_count() or 1
-_MOST_STREAMS = 8  # beyond it memory bandwidth is the limit
+_MOST_STREAMS = 8  # two were measured; more are expected to be short of memory bandwidth
 
 
 def run(

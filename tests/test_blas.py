@@ -15,19 +15,11 @@ def test_a_slow_blas_is_said_once(monkeypatch):
         blas.warn_if_slow()
 
 
-def test_where_nothing_is_found_it_is_noticed(monkeypatch):
+@pytest.mark.parametrize("platform, is_slow", [("linux", True), ("darwin", False)])
+def test_where_nothing_is_found_linux_is_slow_and_macos_untouched(monkeypatch, platform, is_slow):
     monkeypatch.setattr(blas, "_LIBRARIES", ("libnone.so.0",))
     monkeypatch.setattr(blas, "_is_slow", False)
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delitem(sys.modules, "mlx.core")
     blas.prefer_fast_blas()
-    assert blas._is_slow
-
-
-def test_macos_is_untouched(monkeypatch):
-    monkeypatch.setattr(blas, "_LIBRARIES", ("libnone.so.0",))
-    monkeypatch.setattr(blas, "_is_slow", False)
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.delitem(sys.modules, "mlx.core")
-    blas.prefer_fast_blas()
-    assert not blas._is_slow
+    assert blas._is_slow is is_slow

@@ -68,6 +68,17 @@ def test_a_cache_that_another_program_filled_with_less_is_not_used(cache):
         hub.resolve("owner/some-bert")
 
 
+def test_a_backbone_in_a_folder_of_its_own(cache):
+    """The layout of older sentence-transformers repositories."""
+    directory = cache("owner/older", "tiny-stella-1.5b")
+    (directory / "0_Transformer").mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        (directory / name).rename(directory / "0_Transformer" / name)
+    modules = directory / "modules.json"
+    modules.write_text(modules.read_text().replace('"path": ""', '"path": "0_Transformer"'))
+    assert load("owner/older", dtype="float32").encode(["a"]).shape == (1, 1024)
+
+
 def test_a_misspelt_alias_is_guessed():
     with pytest.raises(ModelNotFoundError, match=r"did you mean stella-400m\?"):
         hub.resolve("stela-400m")

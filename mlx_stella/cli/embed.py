@@ -1,7 +1,7 @@
 """``mlx-stella embed``: texts to vectors.
 
-$ mlx-stella embed "What is Deep Learning?" --model stella-400m
-{"text": "What is Deep Learning?", "embedding": [-0.0000634196, 0.0380410, ...]}
+$ mlx-stella embed hello --model all-minilm-l6-v2
+{"text": "hello", "embedding": [-0.0627717748, 0.0549587756, 0.0521648079, ...]}
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """``mlx-stella similarity``: how alike two texts are.
 
-$ mlx-stella similarity "It's so sunny outside!" "The weather is lovely today." -m stella-400m
-0.8245
+$ mlx-stella similarity "It's so sunny outside!" "The weather is lovely today." -m all-minilm-l6-v2
+0.6660
 """
 
 from typing import Annotated
