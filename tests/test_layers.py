@@ -32,13 +32,13 @@ def test_attention(length):
     lengths = np.array([length, max(1, length // 3)])
     real = np.arange(length) < lengths[:, None]
     mask = layers.key_mask(mx.array(real))
-    got = layers.attention(*(mx.array(x, mx.float32) for x in (q, k, v)), mask)
+    got = layers.attention(*(mx.array(x, mx.float32).swapaxes(1, 2) for x in (q, k, v)), mask)
     expected = attention_reference(q, k, v, real[:, None, None, :])
     assert np.abs(np.array(got)[real] - expected[real]).max() <= 1e-6
 
 
 def test_attention_in_blocks_of_queries(monkeypatch):
-    q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 2, 70, 8)))
+    q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 70, 2, 8)))
     whole = layers.attention(q, k, v, None)
     monkeypatch.setattr(layers, "_QUERIES_AT_ONCE", 32)
     blocks = layers.attention(q, k, v, None)
@@ -51,11 +51,11 @@ def test_attention_in_blocks_of_queries(monkeypatch):
 @pytest.mark.parametrize("length", [1, 500, 8192])
 def test_rope(args, length):
     head_dim = 64
-    x = rng.normal(size=(1, 1, length, head_dim))
+    x = rng.normal(size=(1, length, 3, head_dim))
     tables = layers.rope_tables(args, length, head_dim)
     got = np.array(layers.rotate(mx.array(x, mx.float32), tables))
     frequencies = args.theta ** (-np.arange(0, head_dim, 2) / head_dim) / args.divisor
-    angles = np.arange(length)[:, None] * frequencies
+    angles = (np.arange(length)[:, None] * frequencies)[:, None]
     first, second = x[..., :32], x[..., 32:]
     expected = np.concatenate(
         [

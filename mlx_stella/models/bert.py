@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(args.hidden_size, 3 * args.hidden_size)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv(x), 3, axis=-1))
+        q, k, v = mx.split(split_heads(self.qkv(x), 3 * self.heads), 3, axis=2)
         return attention(q, k, v, mask)
 
 

@@ -91,8 +91,9 @@ class Attention(nn.Module):
         self.o_proj = Linear(args.hidden_size, args.hidden_size)
 
     def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        q, k, v = (split_heads(part, self.heads) for part in mx.split(self.qkv_proj(x), 3, axis=-1))
-        q, k = rotate(q, rope), rotate(k, rope)
+        qkv = split_heads(self.qkv_proj(x), 3 * self.heads)
+        qk, v = mx.split(qkv, [2 * self.heads], axis=2)
+        q, k = mx.split(rotate(qk, rope), 2, axis=2)
         return self.o_proj(attention(q, k, v, mask))
 
 

@@ -177,16 +177,15 @@ class Attention(nn.Module):
         self.heads = args.num_attention_heads
         self.kv_heads = args.num_key_value_heads
         head_dim = args.hidden_size // self.heads
-        self.q_width, self.kv_width = self.heads * head_dim, self.kv_heads * head_dim
-        self.qkv_proj = Linear(args.hidden_size, self.q_width + 2 * self.kv_width, bias=False)
-        self.o_proj = Linear(self.q_width, args.hidden_size, bias=False)
+        self.qkv_proj = Linear(
+            args.hidden_size, (self.heads + 2 * self.kv_heads) * head_dim, bias=False
+        )
+        self.o_proj = Linear(self.heads * head_dim, args.hidden_size, bias=False)
 
     def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        bounds = [self.q_width, self.q_width + self.kv_width]
-        q, k, v = mx.split(self.qkv_proj(x), bounds, axis=-1)
-        q = rotate(split_heads(q, self.heads), rope)
-        k = rotate(split_heads(k, self.kv_heads), rope)
-        v = split_heads(v, self.kv_heads)
+        qkv = split_heads(self.qkv_proj(x), self.heads + 2 * self.kv_heads)
+        qk, v = mx.split(qkv, [self.heads + self.kv_heads], axis=2)
+        q, k = mx.split(rotate(qk, rope), [self.heads], axis=2)
         return self.o_proj(attention(q, k, v, mask))
 
 
