@@ -74,9 +74,12 @@ def peak_flops(dtype: str, runs: int = 5) -> float:
     return 2 * _PEAK_SIZE**3 / fastest
 
 
-def texts_of_length(length: int, count: int) -> list[str]:
-    """Texts of at least that many tokens; ``max_length`` cuts them to size."""
-    return [f"{number} " + "light on the water " * length for number in range(count)]
+def texts_of_length(model: Encoder, length: int, count: int) -> list[str]:
+    """Texts of little more than that many tokens; ``max_length`` cuts them to size."""
+    phrase = "light on the water "
+    (few, many), _ = model.batch_shapes([phrase, phrase * 9], model.checkpoint.max_positions, None)
+    repeats = -(-length * 8 // max(1, many - few))
+    return [f"{number} " + phrase * repeats for number in range(count)]
 
 
 def measure(

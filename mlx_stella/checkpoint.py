@@ -24,6 +24,8 @@ from mlx_stella.prompts import Prompts
 from mlx_stella.tokenization import Tokenizer
 from mlx_stella.weights import DTYPES, TensorFiles, fill, find_tensors
 
+_USUAL_LENGTH = 512  # what most models of this kind take; NV-Embed's 32,768 are rarely used
+
 # sentence-transformers' older spelling of pooling_mode
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -118,6 +120,11 @@ class Checkpoint:
         backbone = sum(a.size * (size if a.ndim >= 2 else 4) for a in self._parameters())
         head = self.heads.get(self.default_dim)
         return backbone + (head.files.size_bytes if head else 0)
+
+    @property
+    def usual_length(self) -> int:
+        """Tokens of the longest text that memory is set aside for; most are shorter."""
+        return min(self.max_seq_length, _USUAL_LENGTH)
 
     def _parameters(self) -> list[mx.array]:
         """Placeholders of the backbone's parameters: MLX allocates nothing until they are read."""

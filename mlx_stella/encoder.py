@@ -8,11 +8,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_stella import arguments, cpu, heads, pipeline
+from mlx_stella import arguments, heads, pipeline
 from mlx_stella.arguments import EncodeOptions, OnLong
-from mlx_stella.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, plan
+from mlx_stella.batching import plan
 from mlx_stella.checkpoint import Checkpoint
 from mlx_stella.errors import ConfigError, InputError, StellaWarning
+from mlx_stella.memory import Memory
 from mlx_stella.progress import Progress, Reporter
 from mlx_stella.windows import Window, check_lengths, check_vectors, windows
 
@@ -25,9 +26,11 @@ class Encoder:
         dtype: "float16", "bfloat16" or "float32".
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str):
+    def __init__(self, checkpoint: Checkpoint, dtype: str, memory_limit: int | None = None):
         self.checkpoint = checkpoint
         self.dtype = dtype
+        self._memory = Memory(checkpoint.args, checkpoint.memory_bytes(dtype), memory_limit)
+        self._memory.apply(checkpoint.usual_length)
         self._tokenizer = checkpoint.load_tokenizer()
         if checkpoint.max_seq_length <= self._tokenizer.special_tokens:
             raise ConfigError(
@@ -211,7 +214,8 @@ class Encoder:
         self, texts: Sequence[str], max_length: int | None, max_batch_tokens: int | None
     ) -> tuple[list[int], int]:
         """Tokens of each text, and the tokens computed for all of them, padding included."""
-        limit, budget = self._limit(max_length), self._budget(max_batch_tokens)
+        limit = self._limit(max_length)
+        budget = self._budget(max_batch_tokens, limit)
         lengths, padded = [], 0
         for _, rows in windows(texts):
             window = [len(text.ids) for text in self._tokenizer.encode(rows, "", limit)]
@@ -264,9 +268,9 @@ class Encoder:
         least = self._tokenizer.special_tokens + 1
         return arguments.whole("max_length", max_length, least, self.checkpoint.max_positions)
 
-    def _budget(self, max_batch_tokens: int | None) -> int:
+    def _budget(self, max_batch_tokens: int | None, length: int) -> int:
         if max_batch_tokens is None:
-            return CPU_BATCH_TOKENS if cpu.is_needed() else GPU_BATCH_TOKENS
+            return self._memory.batch_tokens(length)
         return arguments.whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
 
     def _stream(
@@ -284,7 +288,7 @@ class Encoder:
         """Vectors of window after window: size -> (texts of the window, size) float32."""
         if on_long not in ("truncate", "error"):
             raise InputError(f"on_long {on_long!r} is unknown; remedy: truncate or error")
-        budget = self._budget(max_batch_tokens)
+        budget = self._budget(max_batch_tokens, max_length)
         masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
 
         def tokenize(window: tuple[int, list[str]]) -> Window:
@@ -297,7 +301,9 @@ class Encoder:
         def batches() -> Iterator[tuple[Window, list[int]]]:
             for window in pipeline.ahead(tokenize, windows(texts)):
                 report.cut += sum(t.untruncated_length > max_length for t in window.tokens)
-                for rows in plan([len(text.ids) for text in window.tokens], budget):
+                lengths = [len(text.ids) for text in window.tokens]
+                self._memory.check(lengths, window.first)
+                for rows in plan(lengths, budget):
                     yield window, rows
 
         def forward(batch: tuple[Window, list[int]]) -> list[mx.array]:

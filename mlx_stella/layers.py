@@ -91,8 +91,8 @@ def key_mask(attention_mask: mx.array | None) -> mx.array | None:
     return None if attention_mask is None else attention_mask[:, None, None, :]
 
 
-# Where the device has no fused kernel, scores of (B, H, queries, L) are held in memory.
-_QUERIES_AT_ONCE = 2048
+SCORES_AT_ONCE = 2**26
+"""Where the device has no fused kernel, at most so many scores (B, H, queries, L) are held."""
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
@@ -111,12 +111,13 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
     """
     B, L, H, E = q.shape
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    queries = max(1, SCORES_AT_ONCE // (B * H * L))
     kernel = cpu if cpu.is_needed() else mx.fast
     blocks = [
         kernel.scaled_dot_product_attention(
-            q[:, :, start : start + _QUERIES_AT_ONCE], k, v, scale=E**-0.5, mask=mask
+            q[:, :, start : start + queries], k, v, scale=E**-0.5, mask=mask
         )
-        for start in range(0, L, _QUERIES_AT_ONCE)
+        for start in range(0, L, queries)
     ]
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.transpose(0, 2, 1, 3).reshape(B, L, H * E)

@@ -13,7 +13,11 @@ from mlx_stella.weights import DTYPES
 
 
 def load(
-    name: str | os.PathLike[str], *, revision: str | None = None, dtype: str | None = None
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    dtype: str | None = None,
+    memory_limit: int | None = None,
 ) -> Encoder:
     """Load a model.
 
@@ -24,11 +28,13 @@ def load(
             products; everything that is summed or normalised is float32 in any case. None takes
             float16 on a GPU (half the memory of float32, eight times as precise as bfloat16,
             which M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
+        memory_limit: bytes that weights and batches may take together. Batches are made smaller
+            to fit; a text that does not fit alone is an error. MLX's own limit is set to it, too.
 
     Raises:
         ModelNotFoundError: the name leads to no checkpoint.
         CheckpointError: the checkpoint cannot be used.
-        InputError: the dtype is unknown.
+        InputError: the dtype is unknown, or the weights exceed the memory limit.
     """
     if dtype is not None and dtype not in tuple(DTYPES):
         raise InputError(f"dtype {dtype!r} is unknown; remedy: one of {', '.join(DTYPES)}")
@@ -43,7 +49,7 @@ def load(
     checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
     if entry and entry.licence_notice:
         warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
-    return Encoder(checkpoint, dtype)
+    return Encoder(checkpoint, dtype, memory_limit)
 
 
 def default_dtype() -> str:

@@ -52,6 +52,11 @@ def run(
         yield from _read(*in_flight.popleft())
 
 
+def width() -> int:
+    """How many batches are computed side by side."""
+    return len(_streams())
+
+
 def _streams() -> Sequence:
     """What to build graphs on: streams of the CPU, or the device's one and only."""
     return _cpu_streams() if cpu.is_needed() else [mx.default_device()]

@@ -363,3 +363,9 @@ def test_demo_shows_the_cards_example(tmp_path):
     shutil.copytree(CHECKPOINTS / "tiny-nv-embed", directory)
     output = succeed("demo", "--model", str(directory))
     assert "judo" in output and "0.8743" in output and "largest difference" in output
+
+
+def test_memory_limit():
+    assert "the weights take" in fail("embed", "a", "--memory-limit", "1KB")
+    assert "is no size" in fail("embed", "a", "--memory-limit", "lots", status=2)
+    assert len(succeed("embed", "a", "--memory-limit", "2.5 GB").splitlines()) == 1

@@ -40,7 +40,7 @@ def test_attention(length):
 def test_attention_in_blocks_of_queries(monkeypatch):
     q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 70, 2, 8)))
     whole = layers.attention(q, k, v, None)
-    monkeypatch.setattr(layers, "_QUERIES_AT_ONCE", 32)
+    monkeypatch.setattr(layers, "SCORES_AT_ONCE", 32 * 2 * 70)
     blocks = layers.attention(q, k, v, None)
     np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)
 

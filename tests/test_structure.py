@@ -17,6 +17,7 @@ FLOORS = [
     {"models"},
     {"weights", "hub", "tokenization"},
     {"checkpoint", "windows"},
+    {"memory"},
     {"encoder"},
     {"loading", "published", "benchmark"},
     {"cli.options", "cli.texts", "cli.progress"},

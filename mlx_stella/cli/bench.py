@@ -32,6 +32,7 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each measurement.")] = 5,
     dtype: options.Dtype = None,
+    memory_limit: options.MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure tokens and texts a second, padding, memory, loading, and the share of the peak."""
@@ -42,13 +43,13 @@ def bench(
     start = time.perf_counter()
     from mlx_stella import benchmark, load
 
-    encoder = load(name, dtype=dtype)
+    encoder = load(name, dtype=dtype, memory_limit=memory_limit)
     load_s = time.perf_counter() - start
     encoder.encode("light on the water")
     first_vector_s = time.perf_counter() - start
     peak = benchmark.peak_flops(encoder.dtype)
     sets = [
-        (f"{n} tokens", benchmark.texts_of_length(n, max(4, 4096 // n)), n)
+        (f"{n} tokens", benchmark.texts_of_length(encoder, n, max(4, 4096 // n)), n)
         for n in wanted
         if n <= encoder.checkpoint.max_positions
     ]

@@ -48,6 +48,7 @@ def embed(
     dim: options.Dim = None,
     normalize: Annotated[bool, typer.Option(help="Vectors of unit length.")] = True,
     dtype: options.Dtype = None,
+    memory_limit: options.MemoryLimit = None,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens per text (default: what `info` says).")
     ] = None,
@@ -61,7 +62,7 @@ def embed(
 
     from mlx_stella import load
 
-    encoder = load(options.required(model), dtype=dtype)
+    encoder = load(options.required(model), dtype=dtype, memory_limit=memory_limit)
     with progress_bar("Embedding", len(records)) as progress:
         blocks = encoder.encode_stream(
             [record.text for record in records],

@@ -11,6 +11,7 @@ def info(model: options.ModelArgument = None) -> None:
     from mlx_stella import hub
     from mlx_stella.checkpoint import open_checkpoint
     from mlx_stella.loading import default_dtype
+    from mlx_stella.memory import Memory
 
     source = hub.resolve(options.required(model))
     checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)
@@ -26,6 +27,9 @@ def info(model: options.ModelArgument = None) -> None:
     _line("on disk", f"{_size(files.size_bytes)}, tensors: {tensors}")
     _line("in memory", f"{_size(checkpoint.memory_bytes(dtype))} of weights as {dtype}")
     pooling = checkpoint.pooling + ", without the prompt" * checkpoint.masks_prompt
+    at_work = Memory(checkpoint.args, checkpoint.memory_bytes(dtype))
+    length = checkpoint.usual_length
+    _line("at work", f"{_size(at_work.peak(length))} at most, with texts of {length} tokens")
     _line("pooling", pooling + ", then normalised" * checkpoint.normalizes)
     default = checkpoint.default_dim
     dims = (f"{dim} (default)" if dim == default else str(dim) for dim in checkpoint.dims)

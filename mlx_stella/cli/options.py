@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -39,6 +40,22 @@ Dtype = Annotated[
         help="float16 (default on a GPU), bfloat16 or float32 (default on a CPU).",
     ),
 ]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        parser=lambda text: _bytes(text),
+        metavar="SIZE",
+        help="What weights and batches may take together, such as 4GB or 800MB.",
+    ),
+]
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip().upper())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no size; remedy: 4GB or 800MB, say")
+    return int(float(match[1]) * {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]])
 
 
 def required(model: str | None) -> str:

@@ -137,6 +137,14 @@ class ModelArgs(BackboneArgs):
         return self.text.num_hidden_layers
 
     @property
+    def num_attention_heads(self) -> int:
+        return self.text.num_attention_heads
+
+    @property
+    def intermediate_size(self) -> int:
+        return self.text.intermediate_size
+
+    @property
     def max_position_embeddings(self) -> int:
         return self.text.max_position_embeddings
 
