@@ -27,7 +27,8 @@ mlx-embeddings is GPL: it is only ever run, in that process, and never imported 
 Texts are the lines of a .txt or the `text` fields of a BEIR corpus .jsonl; tokens are counted by
 our tokenizer, after truncation. `ours/it` is the median over rounds of our speed by that of the
 same round; `load s` runs from starting the interpreter to a model in memory; `peak MB` is resident
-memory (on a Mac, a GPU's buffers may not be in it).
+memory (on a Mac, a GPU's buffers may not be in it). `--plot` draws tokens/s against the length of
+the texts, in fifths from the shortest to the longest, and resident memory over the whole run.
 """
 
 import argparse
@@ -43,6 +44,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -57,6 +59,8 @@ COMPARED = 32  # texts whose vectors must agree
 LARGEST_DIFFERENCE = 1e-3  # relative L2; float32 keeps within 1e-5, a fault does not
 WARM_UP = 128  # texts encoded before the first round
 COLD_STARTS = 3
+LENGTH_GROUPS = 5  # of the plot of speed against length
+MEMORY_INTERVAL_S = 0.5
 COLD_REFERENCE = (
     "import sys; from sentence_transformers import SentenceTransformer; "
     "SentenceTransformer(sys.argv[1]).encode('hello')"
@@ -134,15 +138,15 @@ def work(name: str) -> None:
     print(json.dumps(reply), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        texts = setup["texts"][: request["texts"]]
+        texts = [setup["texts"][row] for row in request["rows"]]
         start = time.perf_counter()
         vectors = encode(texts)
         seconds = time.perf_counter() - start
         # Linux counts KiB, and also the moment before exec: the parent is kept smaller than this.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        rows = vectors[: request["vectors"]].tolist()
-        reply = {"seconds": seconds, "peak_bytes": peak, "vectors": rows}
+        compared = vectors[: request["vectors"]].tolist()
+        reply = {"seconds": seconds, "peak_bytes": peak, "vectors": compared}
         print(json.dumps(reply), file=replies, flush=True)
 
 
@@ -160,9 +164,13 @@ class Worker:
             text=True,
             env=ENVIRONMENT,
         )
+        self._memory: list[tuple[float, int]] = []  # (time, resident bytes)
+        threading.Thread(target=self._watch_memory, daemon=True).start()
         self.row = self.ask(setup)
         self.row |= {"load_s": time.perf_counter() - start, "seconds": []}
-        self.vectors = self.ask({"texts": WARM_UP, "vectors": COMPARED})["vectors"]
+        self.row |= {"tokens_per_s_by_length": [], "memory": self._memory}
+        rows = list(range(min(WARM_UP, len(setup["texts"]))))
+        self.vectors = self.ask({"rows": rows, "vectors": COMPARED})["vectors"]
 
     def ask(self, request: dict) -> dict:
         try:
@@ -176,6 +184,14 @@ class Worker:
             words = self._log.read().strip().split("\n")
             raise ChildProcessError(words[-1] or f"exit status {status}")
         return json.loads(reply)
+
+    def _watch_memory(self) -> None:
+        command = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        while self._process.poll() is None:
+            kilobytes = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+            if kilobytes:
+                self._memory.append((time.time(), int(kilobytes) * 1024))
+            time.sleep(MEMORY_INTERVAL_S)
 
     def stop(self) -> None:
         self._process.stdin.close()
@@ -224,11 +240,23 @@ def read_texts(path: Path, limit: int) -> list[str]:
     return [line.removesuffix("\n") for line in lines]
 
 
-def count_tokens(model: Path, texts: list[str], max_length: int) -> int:
+def count_tokens(model: Path, texts: list[str], max_length: int) -> list[int]:
     from mlx_stella.checkpoint import open_checkpoint
 
     tokenizer = open_checkpoint(model).load_tokenizer()
-    return sum(len(tokens.ids) for tokens in tokenizer.encode(texts, "", max_length))
+    return [len(tokens.ids) for tokens in tokenizer.encode(texts, "", max_length)]
+
+
+def time_by_length(workers: dict[str, Worker], lengths: list[int]) -> None:
+    """Add to each row (mean tokens a text, tokens/s) for the texts from shortest to longest."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for group in range(LENGTH_GROUPS):
+        bounds = (len(order) * k // LENGTH_GROUPS for k in (group, group + 1))
+        if rows := order[slice(*bounds)]:
+            tokens = sum(lengths[row] for row in rows)
+            for worker in workers.values():
+                seconds = worker.ask({"rows": rows, "vectors": 0})["seconds"]
+                worker.row["tokens_per_s_by_length"].append((tokens / len(rows), tokens / seconds))
 
 
 def time_cold_starts(commands: dict[str, list[str]]) -> dict[str, dict[str, list[float]]]:
@@ -281,13 +309,16 @@ def plot(results: dict, path: Path) -> None:
     matplotlib.use("Agg")  # needs no display
     from matplotlib import pyplot
 
-    speeds = {name: row["tokens_per_s"] for name, row in results["engines"].items()}
-    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.5 * len(speeds)), layout="constrained")
-    bars = axes.barh(list(speeds), list(speeds.values()))
-    axes.bar_label(bars, fmt="%.0f", padding=3)
-    axes.margins(x=0.1)  # room for the labels
-    axes.invert_yaxis()  # from top to bottom, as in the table
-    axes.set_xlabel(f"tokens/s on {results['machine']['cpu']}")
+    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    start = min(row["memory"][0][0] for row in results["engines"].values())
+    for name, row in results["engines"].items():
+        speed.plot(*zip(*row["tokens_per_s_by_length"], strict=True), marker="o", label=name)
+        seconds, resident = zip(*row["memory"], strict=True)
+        memory.plot([s - start for s in seconds], [b / 1e6 for b in resident], label=name)
+    speed.set(xlabel="tokens per text (mean of a fifth of the texts)", ylabel="tokens/s", ylim=0)
+    memory.set(xlabel="seconds (engines take turns)", ylabel="resident MB", ylim=0)
+    speed.legend()
+    figure.suptitle("{cpu}, {cores} cores".format(**results["machine"]))
     figure.savefig(path, dpi=150)
 
 
@@ -314,7 +345,8 @@ def main() -> None:
     pythons = (args.st_python, sys.executable, args.mlx_embeddings_python)
     setup = {"model": model, "max_length": args.max_length, "texts": texts}
     workers, left_out = start_workers(dict(zip(ENGINES, pythons, strict=True)), setup)
-    tokens = count_tokens(args.model, texts, args.max_length)  # the workers stand by, see `work`
+    lengths = count_tokens(args.model, texts, args.max_length)  # the workers stand by, see `work`
+    tokens = sum(lengths)
 
     embed = [sys.executable, "-m", "mlx_stella", "embed", "hello", "--dtype", "float32"]
     commands = {OURS: [*embed, "--model", model]}
@@ -324,10 +356,11 @@ def main() -> None:
 
     for number in range(1, args.rounds + 1):
         for name, worker in workers.items():
-            reply = worker.ask({"texts": len(texts), "vectors": 0})
+            reply = worker.ask({"rows": list(range(len(texts))), "vectors": 0})
             worker.row["seconds"].append(reply["seconds"])
             worker.row["peak_bytes"] = reply["peak_bytes"]
             print(f"round {number}: {name} {reply['seconds']:.2f} s", file=sys.stderr)
+    time_by_length(workers, lengths)
     for worker in workers.values():
         worker.stop()
 
