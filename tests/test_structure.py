@@ -11,11 +11,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each file imports only from floors below its own.
 FLOORS = [
     {"errors"},
-    {"config", "batching", "blas", "cpu", "progress", "prompts", "catalog"},
+    {"config", "batching", "blas", "cpu", "progress", "prompts", "catalog", "formats"},
     {"layers", "pipeline", "arguments"},
+    {"quantized"},
     {"models.bert", "models.new", "models.qwen2", "models.nv_embed", "heads"},
     {"models"},
-    {"weights", "hub", "tokenization"},
+    {"tensors", "weights", "hub", "tokenization"},
     {"checkpoint", "windows"},
     {"encoder"},
     {"loading", "published", "benchmark"},
@@ -38,8 +39,8 @@ FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 DOORS = {
     "tokenizers": {"tokenization"},
     "huggingface_hub": {"hub"},
-    "safetensors": {"weights"},
-    "torch": {"weights"},
+    "safetensors": {"tensors"},
+    "torch": {"tensors"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
