@@ -29,9 +29,13 @@ _FLOAT16_PEAKS = (2.0**-8, 65504.0)
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor of a file by its name there; a quantized matrix by the name of its codes."""
+    """A tensor of a file by its name there; a quantized matrix by the name of its codes.
+
+    ``shape`` is that of the numbers, not of the codes.
+    """
 
     name: str
+    shape: tuple[int, ...]
     format: Format | None = None
 
     @property
@@ -143,7 +147,7 @@ def _source(
     """
     stem = name.removesuffix("weight")
     if stem == name or stem + "scales" not in arrays:
-        return Source(name), True
+        return Source(name, arrays[name].shape), True
     weight, scales, biases = arrays[name], arrays[stem + "scales"], arrays.get(stem + "biases")
     try:
         found = formats.of_shapes(weight.shape, scales.shape, biases is not None, shape[-1])
@@ -151,7 +155,8 @@ def _source(
         faults.append(f"{name}: {error}")
         # All of its tensors are accounted for, whatever is wrong with them.
         guess = Format(0, 0, "affine" if biases is not None else "")
-        return Source(name, guess), False
+        return Source(name, weight.shape, guess), False
+    source = Source(name, (*weight.shape[:-1], shape[-1]), found)
     is_float = mx.issubdtype(scales.dtype, mx.floating)
     if weight.dtype != mx.uint32 or is_float != (biases is not None):
         faults.append(f"{name}: holds {weight.dtype} with scales of {scales.dtype}")
@@ -160,8 +165,8 @@ def _source(
     elif stated.contradicts(stem.removesuffix("."), found):
         faults.append(f"{name}: is stored as {found}, and config.json says otherwise")
     else:
-        return Source(name, found), True
-    return Source(name, found), False
+        return source, True
+    return source, False
 
 
 def fill(
