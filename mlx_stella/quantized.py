@@ -108,4 +108,5 @@ class QuantizedEmbedding(nn.Module):
 
     def __call__(self, ids: mx.array) -> mx.array:
         table = Packed(self.weight, self.scales, self.get("biases"), self._format)
-        return table[ids].expand()
+        rows = table[ids.reshape(-1)].expand()
+        return rows.reshape(*ids.shape, rows.shape[-1])
