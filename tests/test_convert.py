@@ -178,6 +178,27 @@ def test_single_layers_in_other_formats(sources, tmp_path):
     assert load(tmp_path / "out").encode(["a"]).shape == (1, 1024)
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_a_recipe_for_every_architecture(sources, tmp_path, name):
+    convert(
+        sources[name], tmp_path / "out", Request("float16", Format(5, 64), recipe="embeddings_3")
+    )
+    entry = json.loads((tmp_path / "out/config.json").read_text())["quantization"]
+    exceptions = {key for key, value in entry.items() if value == Format(3, 64).config}
+    assert exceptions and all("embed" in key for key in exceptions)
+    assert len(load(tmp_path / "out").encode(["a"])) == 1
+
+
+def test_recipes_that_cannot_be(sources, tmp_path):
+    source = sources["tiny-stella-zh-v2"]
+    for request, pattern in [
+        (Request("float16", Format(4, 64), recipe="mixed_3_6"), "one of embeddings_3"),
+        (Request("float16", choose(None, None, "mxfp4"), recipe="embeddings_3"), "--mode affine"),
+    ]:
+        with pytest.raises(InputError, match=pattern):
+            convert(source, tmp_path / "out", request)
+
+
 def test_parts_of_one_product_in_different_formats_still_load(sources, tmp_path, monkeypatch):
     """As mlx-lm's mixed recipes write them."""
     source, target = sources["tiny-stella-1.5b"], tmp_path / "out"

@@ -52,6 +52,7 @@ def test_sizes_before_any_work(source, tmp_path):
     [
         (("--bits", "4"), "--output DIRECTORY"),
         (("-o", "x", "--group-size", "32"), "--group-size belongs to --bits"),
+        (("-o", "x", "--recipe", "embeddings_3"), "--recipe belongs to --bits"),
         (("-o", "x", "--bits", "7"), "2, 3, 4, 5, 6 or 8 bits"),
         (("-o", "x", "--mode", "mxfp4", "--bits", "8"), "for mxfp4 4 bits in groups of 32"),
         (("-o", "no/x", "--bits", "4"), "is no folder"),

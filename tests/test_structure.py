@@ -20,7 +20,7 @@ FLOORS = [
     {"checkpoint", "windows"},
     {"encoder"},
     {"loading", "published", "benchmark", "compare", "conversion"},
-    {"conversion.plan", "conversion.writer", "conversion.output"},
+    {"conversion.plan", "conversion.writer", "conversion.output", "conversion.recipes"},
     {"conversion.rounding", "conversion.folder", "conversion.card"},
     {"conversion.convert"},
     {"cli.options", "cli.texts", "cli.progress"},

@@ -40,6 +40,10 @@ def convert(
         Mode | None,
         typer.Option(help="How weights are coded; each mode but affine has one width and group."),
     ] = None,
+    recipe: Annotated[
+        Literal["embeddings_3", "embeddings_4"] | None,
+        typer.Option(metavar="NAME", help="embeddings_3 or _4: embeddings in 3 or 4 bits."),
+    ] = None,
     eval_texts: Annotated[
         str | None,
         typer.Option(help="Texts to compare on: .txt or .jsonl (default: a built-in set)."),
@@ -54,6 +58,8 @@ def convert(
     is_quantized = bits is not None or mode is not None
     if group_size is not None and not is_quantized:
         raise InputError("--group-size belongs to --bits; remedy: give both")
+    if recipe is not None and not is_quantized:
+        raise InputError("--recipe belongs to --bits; remedy: give both")
     format = choose(bits, group_size, mode or MODES[0]) if is_quantized else None
     if output is None and not dry_run:
         raise InputError("no output given; remedy: --output DIRECTORY, or --dry-run")
@@ -65,7 +71,7 @@ def convert(
 
     texts = evaluation_texts(eval_texts)
     found = hub.resolve(source)
-    conversion = Conversion(found, Request(dtype, format))
+    conversion = Conversion(found, Request(dtype, format, recipe=recipe))
     _print_plan(conversion, licence(found))
     if dry_run:
         return

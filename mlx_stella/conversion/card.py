@@ -63,9 +63,11 @@ def table(rows: Sequence[Closeness]) -> list[str]:
 def card(facts: Mapping[str, Any], rows: Sequence[Closeness], dims: Sequence[int]) -> str:
     """README.md of a converted checkpoint; ``facts`` are those of conversion.json."""
     source, stated = facts["source"], facts["licence"]
-    link = f"[{source}](https://huggingface.co/{source})" if source else "a local checkpoint"
+    link = f"[{source}](https://huggingface.co/{source})" if source else "the source"
     quantized = facts["bits_per_weight"] < 15
     what = f"quantized to {facts['format']}" if quantized else f"in {facts['dtype']}"
+    if facts["recipe"]:
+        what += f" (recipe {facts['recipe']})"
     head = ["library_name: mlx", "pipeline_tag: sentence-similarity"]
     if source:
         head.insert(0, f"base_model: {source}")
@@ -74,7 +76,8 @@ def card(facts: Mapping[str, Any], rows: Sequence[Closeness], dims: Sequence[int
         head.insert(0, f"license: {stated.lower()}")
     head += ["tags:", "- mlx", "- sentence-transformers", "- feature-extraction"]
     lines = ["---", *head, "---", "", f"# {facts['name']}", ""]
-    lines += [f"The text embedding model {link}, {what} for MLX with mlx-stella.", ""]
+    model = f"The text embedding model {link}" if source else "A text embedding model"
+    lines += [f"{model}, {what} for MLX with mlx-stella.", ""]
     lines += [
         "```python",
         "from mlx_stella import load",
@@ -110,7 +113,7 @@ def _licence_words(stated: str, link: str) -> str:
     if is_non_commercial(stated):
         return f"{link} is licensed {stated}: **for non-commercial use only**, and so is this copy."
     if stated == NOT_STATED:
-        return f"{link} states no licence; ask its authors before you use this copy."
+        return f"{link[0].upper()}{link[1:]} states no licence; ask its authors before you use this copy."
     return f"{stated}, that of {link}."
 
 

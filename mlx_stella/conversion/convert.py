@@ -13,7 +13,7 @@ import mlx.core as mx
 from mlx_stella import __version__, hub
 from mlx_stella.checkpoint import Checkpoint, open_checkpoint
 from mlx_stella.compare import Closeness, compare
-from mlx_stella.conversion import card, folder, output, plan, rounding
+from mlx_stella.conversion import card, folder, output, plan, recipes, rounding
 from mlx_stella.conversion.writer import SafetensorsWriter
 from mlx_stella.formats import Format
 
@@ -29,11 +29,13 @@ class Request:
         dtype: of float matrices, and of scales: "float16", "bfloat16" or "float32".
         format: of quantized matrices; None leaves all float.
         exceptions: other formats by layer of the model (None: float).
+        recipe: a name for exceptions of a kind, see :mod:`mlx_stella.conversion.recipes`.
     """
 
     dtype: str
     format: Format | None = None
     exceptions: Mapping[str, Format | None] = field(default_factory=dict)
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Conversion:
         self.source, self.request = source, request
         self.checkpoint = self._open(source.directory)
         layers = plan.matrices(self.checkpoint)
-        formats = {layer: request.exceptions.get(layer, request.format) for layer in layers}
+        exceptions = dict(request.exceptions)
+        if request.recipe is not None:
+            exceptions |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
+        formats = {layer: exceptions.get(layer, request.format) for layer in layers}
         widths = {layer: format for layer, format in formats.items() if format is not None}
         self.pieces = plan.pieces(self.checkpoint, widths)
 
@@ -130,6 +135,7 @@ class Conversion:
             "licence": card.licence(self.source),
             "dtype": self.request.dtype,
             "format": None if format is None else str(format),
+            "recipe": self.request.recipe,
             "folded": any(piece.part is None for piece in self.pieces),
             "parameters": self.checkpoint.parameters,
             "bits_per_weight": 8 * size_bytes / self.checkpoint.parameters,
