@@ -5,10 +5,12 @@ and Normalize with a folder each. Opening reads JSON files and tensor headers on
 loaded by :meth:`Checkpoint.load_backbone` and :meth:`Head.load`.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +18,17 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlx_stella import formats
 from mlx_stella.config import BackboneArgs, inside, is_positive, read_json, read_object
 from mlx_stella.errors import ConfigError, StellaWarning, WeightsError
+from mlx_stella.formats import Format
 from mlx_stella.heads import ACTIVATIONS, POOLING_MODES, Activation, PoolingMode
 from mlx_stella.models import Architecture, architecture
 from mlx_stella.prompts import Prompts
+from mlx_stella.quantized import stays_packed
+from mlx_stella.tensors import TensorFiles, find_tensors
 from mlx_stella.tokenization import Tokenizer
-from mlx_stella.weights import DTYPES, TensorFiles, fill, find_tensors
+from mlx_stella.weights import DTYPES, Recipe, fill, fill_lazily, recipes
 
 _USUAL_LENGTH = 512  # what most models of this kind take; NV-Embed's 32,768 are rarely used
 
@@ -77,6 +83,7 @@ class Checkpoint:
         directory: where it lies; ``backbone_directory``: where its backbone and tokenizer lie.
         args: the backbone's settings; ``architecture`` is the code for them.
         files: the backbone's tensors.
+        stated: how config.json says they are quantized.
         pooling: how tokens become one vector.
         masks_prompt: the prompt's tokens are attended to but not pooled.
         heads: Dense heads by size.
@@ -92,6 +99,7 @@ class Checkpoint:
     args: BackboneArgs
     architecture: Architecture
     files: TensorFiles
+    stated: formats.Stated
     tokenizer_config: Mapping[str, Any]
     lower_case: bool
     pooling: PoolingMode
@@ -109,26 +117,56 @@ class Checkpoint:
         """The sizes a vector can have, ascending."""
         return tuple(sorted({*self.heads, self.default_dim}))
 
+    @cached_property
+    def recipes(self) -> list[Recipe]:
+        """What each parameter of the backbone is made of; headers are read, weights are not.
+
+        Raises:
+            WeightsError: the tensors do not fit the config; all faults are named.
+        """
+        return self._recipes(self.architecture.model(self.args), self.files.load())
+
+    def _recipes(self, model: nn.Module, arrays: Mapping[str, mx.array]) -> list[Recipe]:
+        folds = self.architecture.folded(self.args)
+        where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
+        return recipes(model, arrays, self.architecture, folds, self.stated, where)
+
     @property
     def parameters(self) -> int:
         """Numbers in the backbone, as it is loaded."""
-        return sum(array.size for array in self._parameters())
+        return sum(math.prod(shape) for shape, _ in self._layout())
+
+    @property
+    def is_quantized(self) -> bool:
+        return any(name.endswith(".scales") for name in self.files.tensors)
 
     def memory_bytes(self, dtype: str) -> int:
-        """Bytes of the backbone's weights and the default head: matrices in dtype, else float32."""
+        """Bytes of the backbone's weights and the default head once loaded.
+
+        Matrices take dtype, vectors and heads float32; quantized matrices are as they will be
+        held on the default device.
+        """
         size = 4 if dtype == "float32" else 2
-        backbone = sum(a.size * (size if a.ndim >= 2 else 4) for a in self._parameters())
         head = self.heads.get(self.default_dim)
-        return backbone + (head.files.size_bytes if head else 0)
+        total = head.files.size_bytes if head else 0
+        for shape, held in self._layout():
+            if held is not None and stays_packed():
+                total += held.size_bytes(shape, size)
+            else:
+                total += math.prod(shape) * (size if len(shape) >= 2 else 4)
+        return total
+
+    def _layout(self) -> list[tuple[tuple[int, ...], Format | None]]:
+        """Shape and format of each parameter. Of a pickle, which has no header, by the config."""
+        if self.files.tensors:
+            return [(recipe.shape, recipe.format) for recipe in self.recipes]
+        model = self.architecture.model(self.args)
+        return [(array.shape, None) for _, array in tree_flatten(model.parameters())]
 
     @property
     def usual_length(self) -> int:
         """Tokens of the longest text that memory is set aside for; most are shorter."""
         return min(self.max_seq_length, _USUAL_LENGTH)
-
-    def _parameters(self) -> list[mx.array]:
-        """Placeholders of the backbone's parameters: MLX allocates nothing until they are read."""
-        return [array for _, array in tree_flatten(self.architecture.model(self.args).parameters())]
 
     def load_tokenizer(self) -> Tokenizer:
         return Tokenizer(
@@ -142,11 +180,17 @@ class Checkpoint:
         """The backbone with its weights, matrices in ``dtype`` ("float16", ...), evaluated.
 
         Raises:
-            WeightsError: the tensors do not fit the config; all faults are named.
+            WeightsError: the tensors do not fit the config, or are not finite; all are named.
         """
-        model = self.architecture.model(self.args)
-        folds = self.architecture.folded(self.args)
-        fill(model, self.files, self.architecture, folds, DTYPES[dtype])
+        model, arrays = self.architecture.model(self.args), self.files.load()
+        where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
+        fill(model, self._recipes(model, arrays), arrays, DTYPES[dtype], where, stays_packed())
+        return model
+
+    def lazy_backbone(self) -> nn.Module:
+        """The backbone with weights that are read when first used, float32 and expanded."""
+        model, arrays = self.architecture.model(self.args), self.files.load()
+        fill_lazily(model, self._recipes(model, arrays), arrays)
         return model
 
 
@@ -166,7 +210,8 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
     config_file = backbone / "config.json"
     config = read_object(config_file)
     code = architecture(config, config_file)
-    args = code.args.from_config(config, config_file)
+    own = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+    args = code.args.from_config(own, config_file)
 
     pooling, include_prompt = _read_pooling(directory, modules.get("Pooling"), args)
     heads, default_head = _read_heads(modules.get("Dense"), args.hidden_size)
@@ -195,6 +240,7 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
         args=args,
         architecture=code,
         files=find_tensors(backbone),
+        stated=formats.read(config, config_file),
         tokenizer_config=tokenizer_config,
         lower_case=text_config.get("do_lower_case") is True,
         pooling=pooling,

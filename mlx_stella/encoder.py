@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack, overload
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from mlx_stella import arguments, heads, pipeline
@@ -17,6 +16,9 @@ from mlx_stella.memory import Memory
 from mlx_stella.progress import Progress, Reporter
 from mlx_stella.windows import Window, check_lengths, check_vectors, windows
 
+Backbone = Callable[[mx.array, mx.array | None], mx.array]
+"""Token ids and attention mask (B, L) to hidden states (B, L, D) float32."""
+
 
 class Encoder:
     """A loaded model. Use one from one thread at a time.
@@ -24,9 +26,18 @@ class Encoder:
     Attributes:
         checkpoint: what the directory says: prompts, heads, lengths.
         dtype: "float16", "bfloat16" or "float32".
+
+    A ``backbone`` other than the checkpoint's own may be given, for one that is not held in memory.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, memory_limit: int | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: str,
+        *,
+        memory_limit: int | None = None,
+        backbone: Backbone | None = None,
+    ):
         self.checkpoint = checkpoint
         self.dtype = dtype
         self._memory = Memory(checkpoint.args, checkpoint.memory_bytes(dtype), memory_limit)
@@ -37,7 +48,7 @@ class Encoder:
                 f"{checkpoint.directory}: max_seq_length {checkpoint.max_seq_length} leaves no "
                 "room for a text; remedy: use a checkpoint as published"
             )
-        self._backbone: nn.Module = checkpoint.load_backbone(dtype)
+        self._backbone: Backbone = backbone or checkpoint.load_backbone(dtype)
         self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
         self._head(checkpoint.default_dim)
 

@@ -17,17 +17,25 @@ from mlx_stella import catalog
 from mlx_stella.config import inside, read_json, read_object
 from mlx_stella.errors import ConfigError, HubUnreachableError, ModelNotFoundError
 
-_FILES = ["*.json", "*.safetensors"]
-_PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin"]
+_FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
+_PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
 _SKIP = ["onnx/*", "openvino/*", ".*", "consolidated*"]
+
+
+UNFINISHED = "UNFINISHED"
+"""A file in a folder that is being written; one that was left behind is never loaded."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A local directory, and the catalogue's entry if the model is one of those."""
+    """A local directory, and the catalogue's entry if the model is one of those.
+
+    ``repo`` is its Hub id, or that of the model it was converted from; None where unknown.
+    """
 
     directory: Path
     entry: catalog.Entry | None
+    repo: str | None = None
 
 
 def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Source:
@@ -43,17 +51,17 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Source
     if os.path.isdir(path):
         if revision is not None:
             raise ModelNotFoundError(f"{text}: a directory has no revisions; remedy: drop it")
-        return Source(path, catalog.find_folder(path.resolve().name) or _cached_entry(path))
+        return _local(path)
     entry = catalog.find(text)
     if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
         raise ModelNotFoundError(f"{text}: no such directory or model; remedy: {_hint(text)}")
     repos = entry.repos if entry else (text,)
     for repo in repos:
         if (directory := _cached(repo, revision)) is not None:
-            return Source(directory, entry)
+            return _local(directory, repo)
     if revision is None and (directory := packaged(text)) is not None:
-        return Source(directory, entry)
-    return Source(_download(repos[0], revision), entry)
+        return Source(directory, entry, entry.repo if entry else None)
+    return _local(_download(repos[0], revision), repos[0])
 
 
 def packaged(name: str) -> Path | None:
@@ -67,11 +75,30 @@ def packaged(name: str) -> Path | None:
     return Path(spec.origin).parent / "model"
 
 
-def _cached_entry(path: Path) -> catalog.Entry | None:
-    """The entry of a snapshot inside the Hub's cache, .../models--owner--name/snapshots/commit."""
+def _local(path: Path, repo: str | None = None) -> Source:
+    """A directory as a source; what was converted from a known model is still that model.
+
+    Raises:
+        ModelNotFoundError: an interrupted conversion left it.
+    """
+    if (path / UNFINISHED).exists():
+        raise ModelNotFoundError(
+            f"{path}: left unfinished by a conversion; remedy: run the conversion again"
+        )
+    if (proof := path / "conversion.json").exists():
+        original = read_object(proof).get("source")
+        return Source(path, catalog.find(str(original)), original)
+    entry = catalog.find(repo) if repo else catalog.find_folder(path.resolve().name)
+    repo = repo or _cached_repo(path)
+    entry = entry or (catalog.find(repo) if repo else None)
+    return Source(path, entry, repo or (entry.repo if entry else None))
+
+
+def _cached_repo(path: Path) -> str | None:
+    """The Hub id of a snapshot in the Hub's cache, .../models--owner--name/snapshots/commit."""
     for part in path.resolve().parts:
         if part.startswith("models--"):
-            return catalog.find(part.removeprefix("models--").replace("--", "/", 1))
+            return part.removeprefix("models--").replace("--", "/", 1)
     return None
 
 
@@ -201,3 +228,25 @@ def _what_is_at_hand() -> str:
     if at_hand:
         return f"remedy: go online once, or use what is at hand: --model {' or '.join(at_hand)}"
     return "no known model is at hand; remedy: go online once, or give a directory"
+
+
+def upload(directory: Path, repo: str) -> str:
+    """Put a directory on the Hub, into a repository that is made if there is none; its address.
+
+    Raises:
+        HubUnreachableError: the Hub refuses, or gives no answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        api = HfApi()
+        address = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(folder_path=directory, repo_id=repo)
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HubUnreachableError(
+            f"{repo}: not uploaded ({reason}); {directory} is whole; remedy: hf auth login, then "
+            f"hf upload {repo} {directory}"
+        ) from None
+    return str(address)

@@ -59,14 +59,14 @@ class Linear(nn.Module):
                 return mx.addmm(self.bias, x, self.weight.T)
             return x @ self.weight.T
         if dtype == mx.float16:
-            scale = _range_scale(x, self._max_row_norm)
+            scale = range_scale(x, self._max_row_norm)
             y = ((x / scale).astype(dtype) @ self.weight.T).astype(mx.float32) * scale
         else:
             y = (x.astype(dtype) @ self.weight.T).astype(mx.float32)
         return y + self.bias if "bias" in self else y
 
 
-def _range_scale(x: mx.array, max_row_norm: float) -> mx.array:
+def range_scale(x: mx.array, max_row_norm: float) -> mx.array:
     """The power of two of :class:`Linear` for each row: (..., D) -> (..., 1)."""
     peak = mx.abs(x).max(axis=-1, keepdims=True)
     norm = mx.linalg.norm(x, axis=-1, keepdims=True)

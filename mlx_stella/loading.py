@@ -9,6 +9,7 @@ from mlx_stella import blas, hub
 from mlx_stella.checkpoint import open_checkpoint
 from mlx_stella.encoder import Encoder
 from mlx_stella.errors import InputError, StellaWarning
+from mlx_stella.quantized import stays_packed
 from mlx_stella.weights import DTYPES
 
 
@@ -28,6 +29,7 @@ def load(
             products; everything that is summed or normalised is float32 in any case. None takes
             float16 on a GPU (half the memory of float32, eight times as precise as bfloat16,
             which M1 and M2 only emulate) and float32 on a CPU, where MLX has no fast half products.
+            A quantized matrix stays as it is on a GPU, and is expanded to this type on a CPU.
         memory_limit: bytes that weights and batches may take together. Batches are made smaller
             to fit; a text that does not fit alone is an error. MLX's own limit is set to it, too.
 
@@ -49,7 +51,14 @@ def load(
     checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
     if entry and entry.licence_notice:
         warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
-    return Encoder(checkpoint, dtype, memory_limit)
+    if checkpoint.is_quantized and not stays_packed():
+        warnings.warn(
+            f"quantized weights are expanded to {dtype}, as MLX has no fast products with them on "
+            f"a CPU: {checkpoint.memory_bytes(dtype) / 1e9:.2f} GB",
+            StellaWarning,
+            stacklevel=2,
+        )
+    return Encoder(checkpoint, dtype, memory_limit=memory_limit)
 
 
 def default_dtype() -> str:

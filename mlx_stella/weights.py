@@ -1,7 +1,8 @@
-"""Open a directory's tensors and fill a model with them.
+"""Fill a model with a checkpoint's tensors.
 
-Everything that does not fit is reported at once, by the name it has in the checkpoint. Headers
-are read without the data, so a fault is found, and ``info`` answers, before gigabytes are moved.
+Everything that does not fit is reported at once, by the name it has in the checkpoint. A parameter
+is made of one tensor or several (stacked, or folded), and any matrix may be quantized: it is
+recognised by the ``scales`` beside its ``weight``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
-from safetensors import SafetensorError, safe_open
+from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_stella.config import inside, read_object
-from mlx_stella.errors import ConfigError, WeightsError
-from mlx_stella.layers import Linear
+from mlx_stella import formats
+from mlx_stella.errors import WeightsError
+from mlx_stella.formats import Format
+from mlx_stella.layers import Embedding, Linear
 from mlx_stella.models import Architecture, Folds
+from mlx_stella.quantized import Packed, QuantizedEmbedding, QuantizedLinear
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
@@ -24,178 +26,192 @@ DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 # smallest normal number; it stays float32. Trained matrices lie well inside.
 _FLOAT16_PEAKS = (2.0**-8, 65504.0)
 
-_STORED_DTYPES = set("F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())
-
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """A tensor as its file's header describes it; dtype as in safetensors ("F32", "BF16")."""
+class Source:
+    """A tensor of a file by its name there; a quantized matrix by the name of its codes.
 
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TensorFiles:
-    """The files that hold a module's tensors, their headers read.
-
-    ``tensors`` maps names to headers; it is empty for a pickle, whose header cannot be read alone.
+    ``shape`` is that of the numbers, not of the codes.
     """
 
-    paths: tuple[Path, ...]
-    tensors: Mapping[str, TensorInfo]
+    name: str
+    shape: tuple[int, ...]
+    format: Format | None = None
 
     @property
-    def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.paths)
+    def names(self) -> tuple[str, ...]:
+        """All tensors it consists of: a quantized matrix has scales, and maybe biases."""
+        if self.format is None:
+            return (self.name,)
+        stem = self.name.removesuffix("weight")
+        biases = (stem + "biases",) if self.format.mode == "affine" else ()
+        return (self.name, stem + "scales", *biases)
 
-    def load(self) -> dict[str, mx.array]:
-        """All tensors; those of safetensors files are lazy and read when first used."""
-        arrays: dict[str, mx.array] = {}
-        for path in self.paths:
-            arrays |= _load_pickle(path) if path.suffix == ".bin" else _load_safetensors(path)
-        return arrays
+    def packed(self, arrays: Mapping[str, mx.array]) -> Packed:
+        weight, scales, *biases = (arrays[name] for name in self.names)
+        return Packed(weight, scales, biases[0] if biases else None, self.format)
+
+    def value(self, arrays: Mapping[str, mx.array]) -> mx.array:
+        """The tensor as it is stored, or float32 if it was quantized."""
+        return arrays[self.name] if self.format is None else self.packed(arrays).expand()
 
 
-def find_tensors(directory: Path) -> TensorFiles:
-    """Locate model.safetensors, its shards, or pytorch_model.bin in a directory.
+@dataclass(frozen=True)
+class Recipe:
+    """What a parameter of the model is made of.
+
+    Attributes:
+        parameter: its path in the model, e.g. ``layers.0.mlp.up_gate_proj.weight``.
+        shape: its shape there, were it float.
+        sources: tensors of the file; more than one are stacked along rows, or folded.
+        make: the function that does so.
+    """
+
+    parameter: str
+    shape: tuple[int, ...]
+    sources: tuple[Source, ...]
+    make: Callable[..., mx.array]
+
+    @property
+    def names(self) -> Iterator[str]:
+        return (name for source in self.sources for name in source.names)
+
+    @property
+    def is_stacked(self) -> bool:
+        return self.make is _stack
+
+    @property
+    def format(self) -> Format | None:
+        """The format it can be held in as a whole; None if it has to be float."""
+        found = {source.format for source in self.sources}
+        return found.pop() if len(found) == 1 else None
+
+    def values(self, arrays: Mapping[str, mx.array]) -> list[mx.array]:
+        return [source.value(arrays) for source in self.sources]
+
+    def packed(self, arrays: Mapping[str, mx.array]) -> Packed:
+        """The quantized matrix, rows stacked; ``format`` is not None."""
+        parts = [source.packed(arrays).arrays for source in self.sources]
+        weight, scales, *biases = (_stack(*part) for part in zip(*parts, strict=True))
+        return Packed(weight, scales, biases[0] if biases else None, self.format)
+
+
+def recipes(
+    model: nn.Module,
+    arrays: Mapping[str, mx.array],
+    architecture: Architecture,
+    folds: Folds,
+    stated: formats.Stated,
+    where: Path,
+) -> list[Recipe]:
+    """What each parameter of a model is made of; the arrays may be lazy, none is read.
 
     Raises:
-        WeightsError: none is there, or a file is missing, truncated or not safetensors.
+        WeightsError: tensors are missing, extra or of the wrong shape; all are named.
     """
-    index = directory / "model.safetensors.index.json"
-    if (single := directory / "model.safetensors").exists():
-        paths = [single]
-    elif index.exists():
-        paths = list(_shards(index))
-    elif (pickle := directory / "pytorch_model.bin").exists():
-        return TensorFiles((pickle,), {})
-    else:
-        raise WeightsError(
-            f"{directory}: no model.safetensors here; remedy: download the repository again, whole"
-        )
-    tensors: dict[str, TensorInfo] = {}
-    for path in paths:
-        tensors |= _header(path)
-    return TensorFiles(tuple(paths), tensors)
-
-
-def _shards(index: Path) -> Iterator[Path]:
-    weight_map = read_object(index).get("weight_map")
-    is_table = isinstance(weight_map, dict) and len(weight_map) > 0
-    if not is_table or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise ConfigError(f"{index}: weight_map is missing or malformed; download it again")
-    for name in sorted(set(weight_map.values())):
-        path = inside(index.parent, name, index)
-        if path.suffix != ".safetensors":
-            raise ConfigError(f"{index}: refused {name!r}, which is not a safetensors file")
-        yield path
-
-
-def _header(path: Path) -> dict[str, TensorInfo]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            tensors = {
-                name: TensorInfo(part.get_dtype(), tuple(part.get_shape()))
-                for name, part in slices.items()
-            }
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: truncated, corrupt or missing ({error}); remedy: download it again"
-        ) from None
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _STORED_DTYPES:
-            raise WeightsError(
-                f"{path}: {name} has the type {tensor.dtype}, which is not implemented; remedy: "
-                "use the checkpoint as first published"
-            )
-    return tensors
-
-
-def _load_safetensors(path: Path) -> dict[str, mx.array]:
-    try:
-        return mx.load(str(path), format="safetensors")
-    except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: MLX cannot read it ({error})") from None
-
-
-def _load_pickle(path: Path) -> dict[str, mx.array]:
-    """Read pytorch_model.bin with torch, which with ``weights_only`` runs no code from the file."""
-    try:
-        import torch
-    except ImportError:
-        raise WeightsError(
-            f"{path}: a pickle, read only through torch; remedy: pip install torch, or "
-            "use a copy of the model that has model.safetensors"
-        ) from None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here, none of them documented
-        reason = str(error).split("\n")[0]
-        raise WeightsError(
-            f"{path}: refused by torch's safe loader ({reason}); remedy: use a copy of the model "
-            "that has model.safetensors"
-        ) from None
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise WeightsError(f"{path}: holds no plain table of tensors")
-    # NumPy has no bfloat16; float32 holds its every value.
-    return {
-        name: mx.array((t.float() if t.dtype == torch.bfloat16 else t).numpy())
-        for name, t in state.items()
-    }
-
-
-def fill(
-    model: nn.Module, files: TensorFiles, architecture: Architecture, folds: Folds, dtype: mx.Dtype
-) -> None:
-    """Set every parameter of a model from a checkpoint's tensors, and evaluate it.
-
-    Matrices take ``dtype``; vectors (norms, biases) stay float32, and so does a matrix that
-    float16 has no room for. Tensors are read, cast and released one parameter at a time.
-
-    Raises:
-        WeightsError: tensors are missing, extra, of the wrong shape or not finite; all are named.
-    """
-    where = files.paths[0] if len(files.paths) == 1 else files.paths[0].parent
-    arrays = files.load()
     faults: list[str] = []
     # name in the model -> name in the file
     names = _renamed(arrays, architecture.renames, faults)
     used: set[str] = set()
-    recipes: list[tuple[str, Sequence[str], Callable[..., mx.array]]] = []
+    result: list[Recipe] = []
     for parameter, placeholder in tree_flatten(model.parameters()):
-        sources, make = _sources(parameter, names, architecture.fused, folds)
-        used.update(sources)
-        if missing := [source for source in sources if source not in names]:
-            faults += [f"missing {source}" for source in missing]
+        inputs, make = _inputs(parameter, names, architecture.fused, folds)
+        if missing := [name for name in inputs if name not in names]:
+            faults += [f"missing {name}" for name in missing]
+            used.update(names[name] for name in inputs if name in names)
             continue
-        inputs = [names[source] for source in sources]
-        if fault := _shape_fault(make, [arrays[name] for name in inputs], placeholder.shape):
-            faults.append(f"{', '.join(inputs)}: {fault}")
-        recipes.append((parameter, inputs, make))
-    faults += [f"extra {names[name]}" for name in sorted(set(names) - used)]
+        found = [_source(names[n], arrays, placeholder.shape, stated, faults) for n in inputs]
+        sources = tuple(source for source, _ in found)
+        recipe = Recipe(parameter, placeholder.shape, sources, make)
+        used.update(recipe.names)
+        if any(source.format for source in sources) and make not in (_same, _stack):
+            faults.append(f"{_listed(recipe)}: quantized, which cannot be folded")
+        elif all(sound for _, sound in found) and (fault := _shape_fault(recipe, arrays)):
+            faults.append(f"{_listed(recipe)}: {fault}")
+        result.append(recipe)
+    faults += [f"extra {name}" for name in sorted(set(names.values()) - used)]
     _report(faults, where)
+    return result
 
-    readers = _count(inputs for _, inputs, _ in recipes)
-    for parameter, inputs, make in recipes:
-        tensors = [arrays[name] for name in inputs]
-        value = make(*tensors)
-        parts = tensors if make is _stack else [value]
-        peaks = mx.stack([mx.abs(part).max().astype(mx.float32) for part in parts])
-        is_matrix = value.ndim >= 2
-        cast = value.astype(dtype if is_matrix else mx.float32)
-        mx.eval(peaks, cast)
-        if not mx.isfinite(peaks).all().item():
-            faults.append(f"{', '.join(inputs)}: holds a value that is not finite")
-        if cast.dtype == mx.float16 and not all(map(_fits_float16, peaks.tolist())):
-            cast = value.astype(mx.float32)
-            mx.eval(cast)
-        model.load_weights([(parameter, cast)], strict=False)
-        for name in inputs:
+
+def _source(
+    name: str,
+    arrays: Mapping[str, mx.array],
+    shape: tuple[int, ...],
+    stated: formats.Stated,
+    faults: list[str],
+) -> tuple[Source, bool]:
+    """A tensor of the file, quantized if scales lie beside it, and whether it is sound.
+
+    ``shape`` is that of the parameter it belongs to, whose rows are as long as its own.
+    """
+    stem = name.removesuffix("weight")
+    if stem == name or stem + "scales" not in arrays:
+        return Source(name, arrays[name].shape), True
+    weight, scales, biases = arrays[name], arrays[stem + "scales"], arrays.get(stem + "biases")
+    try:
+        found = formats.of_shapes(weight.shape, scales.shape, biases is not None, shape[-1])
+    except ValueError as error:
+        faults.append(f"{name}: {error}")
+        # All of its tensors are accounted for, whatever is wrong with them.
+        guess = Format(0, 0, "affine" if biases is not None else "")
+        return Source(name, weight.shape, guess), False
+    source = Source(name, (*weight.shape[:-1], shape[-1]), found)
+    is_float = mx.issubdtype(scales.dtype, mx.floating)
+    if weight.dtype != mx.uint32 or is_float != (biases is not None):
+        faults.append(f"{name}: holds {weight.dtype} with scales of {scales.dtype}")
+    elif biases is not None and (biases.shape, biases.dtype) != (scales.shape, scales.dtype):
+        faults.append(f"{name}: its scales and biases differ in shape or type")
+    elif stated.contradicts(stem.removesuffix("."), found):
+        faults.append(f"{name}: is stored as {found}, and config.json says otherwise")
+    else:
+        return source, True
+    return source, False
+
+
+def fill(
+    model: nn.Module,
+    recipes: Sequence[Recipe],
+    arrays: dict[str, mx.array],
+    dtype: mx.Dtype,
+    where: Path,
+    stays_packed: bool,
+) -> None:
+    """Set every parameter of a model, and evaluate it.
+
+    Matrices take ``dtype``; vectors (norms, biases) stay float32, and so does a matrix that
+    float16 has no room for. Tensors are read, cast and released one parameter at a time:
+    ``arrays`` is empty afterwards.
+
+    Args:
+        stays_packed: quantized matrices are kept so where they can be, otherwise expanded.
+
+    Raises:
+        WeightsError: a tensor is not finite; all such are named.
+    """
+    faults: list[str] = []
+    readers = _count(recipe.names for recipe in recipes)
+    packed: list[tuple[str, Packed]] = []
+    for recipe in recipes:
+        if stays_packed and recipe.format is not None:
+            matrix = recipe.packed(arrays)
+            mx.eval(matrix.arrays)
+            packed.append((recipe.parameter.removesuffix(".weight"), matrix))
+        else:
+            value, peaks = _cast(recipe, arrays, dtype)
+            if not all(peak < float("inf") for peak in peaks):
+                faults.append(f"{_listed(recipe)}: holds a value that is not finite")
+            model.load_weights([(recipe.parameter, value)], strict=False)
+        for name in recipe.names:
             readers[name] -= 1
             if readers[name] == 0:
                 del arrays[name]
+    for path, matrix in packed:
+        peak, norm = matrix.measure()
+        if not norm < float("inf"):
+            faults.append(f"{path}: its scales or biases are not finite")
+            continue
+        _replace(model, path, matrix, dtype, peak, norm)
     _report(faults, where)
     for module in model.modules():
         if isinstance(module, Linear):
@@ -203,7 +219,50 @@ def fill(
     mx.clear_cache()
 
 
-def _fits_float16(peak: float) -> bool:
+def fill_lazily(
+    model: nn.Module, recipes: Sequence[Recipe], arrays: Mapping[str, mx.array]
+) -> None:
+    """Set every parameter, float32, so that it is read when it is first used."""
+    values = [(r.parameter, r.make(*r.values(arrays)).astype(mx.float32)) for r in recipes]
+    model.load_weights(values, strict=False)
+
+
+def _cast(
+    recipe: Recipe, arrays: Mapping[str, mx.array], dtype: mx.Dtype
+) -> tuple[mx.array, list[float]]:
+    """The parameter in its type, evaluated, and the largest absolute values of its parts."""
+    tensors = recipe.values(arrays)
+    value = recipe.make(*tensors)
+    parts = tensors if recipe.is_stacked else [value]
+    peaks = mx.stack([mx.abs(part).max().astype(mx.float32) for part in parts])
+    cast = value.astype(dtype if value.ndim >= 2 else mx.float32)
+    mx.eval(peaks, cast)
+    if cast.dtype == mx.float16 and not all(map(fits_float16, peaks.tolist())):
+        cast = value.astype(mx.float32)
+        mx.eval(cast)
+    return cast, peaks.tolist()
+
+
+def _replace(
+    model: nn.Module, path: str, matrix: Packed, dtype: mx.Dtype, peak: float, norm: float
+) -> None:
+    """Put a quantized layer in the place of a float one, whose bias it takes over."""
+    module = dict(model.named_modules())[path]
+    if isinstance(module, Embedding):
+        layer: nn.Module = QuantizedEmbedding(matrix)
+    else:
+        if dtype == mx.float16 and not fits_float16(peak):
+            dtype = mx.float32
+        if matrix.biases is not None:
+            scales, biases = matrix.scales.astype(dtype), matrix.biases.astype(dtype)
+            matrix = Packed(matrix.weight, scales, biases, matrix.format)
+            mx.eval(matrix.arrays)
+        layer = QuantizedLinear(matrix, module.get("bias"), dtype, norm)
+    model.update_modules(tree_unflatten([(path, layer)]))
+
+
+def fits_float16(peak: float) -> bool:
+    """Whether float16 has room for a matrix with this largest absolute value."""
     return peak == 0 or _FLOAT16_PEAKS[0] <= peak <= _FLOAT16_PEAKS[1]
 
 
@@ -232,7 +291,7 @@ def _renamed(
     return result
 
 
-def _sources(
+def _inputs(
     parameter: str, names: Mapping[str, str], fused: Mapping[str, tuple[str, ...]], folds: Folds
 ) -> tuple[Sequence[str], Callable[..., mx.array]]:
     """The tensors a parameter is made of, and how: as it is, stacked along rows, or folded."""
@@ -242,26 +301,29 @@ def _sources(
         for part, sources in fused.items():
             if part in parameter:
                 return [parameter.replace(part, source) for source in sources], _stack
-    return [parameter], lambda array: array
+    return [parameter], _same
+
+
+def _same(array: mx.array) -> mx.array:
+    return array
 
 
 def _stack(*arrays: mx.array) -> mx.array:
     return mx.concatenate(arrays, axis=0)
 
 
-def _shape_fault(
-    make: Callable[..., mx.array], inputs: Sequence[mx.array], expected: tuple[int, ...]
-) -> str | None:
-    """Why these tensors do not make the parameter; nothing is computed, MLX only infers shapes."""
+def _shape_fault(recipe: Recipe, arrays: Mapping[str, mx.array]) -> str | None:
+    """Why the tensors do not make the parameter; nothing is computed, MLX only infers shapes."""
+    inputs = recipe.values(arrays)
     found = " and ".join(str(array.shape) for array in inputs)
     if not all(mx.issubdtype(array.dtype, mx.floating) for array in inputs):
         return f"holds {' and '.join(str(a.dtype) for a in inputs)}, not floating point"
     try:
-        if make(*inputs).shape == expected:
+        if recipe.make(*inputs).shape == recipe.shape:
             return None
     except (ValueError, IndexError):
         pass
-    return f"has shape {found}, which does not make {expected}"
+    return f"has shape {found}, which does not make {recipe.shape}"
 
 
 def _count(groups: Iterator[Sequence[str]]) -> dict[str, int]:
@@ -270,6 +332,10 @@ def _count(groups: Iterator[Sequence[str]]) -> dict[str, int]:
         for name in group:
             counts[name] = counts.get(name, 0) + 1
     return counts
+
+
+def _listed(recipe: Recipe) -> str:
+    return ", ".join(source.name for source in recipe.sources)
 
 
 def _report(faults: Sequence[str], where: Path) -> None:

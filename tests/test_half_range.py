@@ -70,7 +70,7 @@ def test_half_types_stay_within_tolerance(massive):
 
 
 def test_without_the_scaling_float16_loses_the_row(massive, monkeypatch):
-    monkeypatch.setattr(layers, "_range_scale", lambda x, norm: mx.array(1.0))
+    monkeypatch.setattr(layers, "range_scale", lambda x, norm: mx.array(1.0))
     with pytest.raises(VectorError, match="remedy: use the dtype float32"):
         load(massive, dtype="float16").encode(TEXTS)
 

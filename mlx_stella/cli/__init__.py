@@ -12,7 +12,17 @@ import warnings
 import typer
 
 from mlx_stella import __version__
-from mlx_stella.cli import bench, demo, embed, info, models, similarity, verify
+from mlx_stella.cli import (
+    bench,
+    compare,
+    convert,
+    demo,
+    embed,
+    info,
+    models,
+    similarity,
+    verify,
+)
 from mlx_stella.errors import StellaError, StellaWarning
 
 app = typer.Typer(
@@ -27,6 +37,8 @@ app.command()(models.models)
 app.command()(demo.demo)
 app.command()(verify.verify)
 app.command()(bench.bench)
+app.command()(convert.convert)
+app.command()(compare.compare)
 
 
 def _show_version(asked: bool) -> None:

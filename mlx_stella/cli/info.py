@@ -25,6 +25,9 @@ def info(model: options.ModelArgument = None) -> None:
     stored = Counter(tensor.dtype for tensor in files.tensors.values())
     tensors = ", ".join(f"{count} {name}" for name, count in stored.items()) or "not known"
     _line("on disk", f"{_size(files.size_bytes)}, tensors: {tensors}")
+    if checkpoint.is_quantized:
+        held = Counter(str(r.format) for r in checkpoint.recipes if r.format is not None)
+        _line("quantized", ", ".join(f"{count} matrices: {name}" for name, count in held.items()))
     _line("in memory", f"{_size(checkpoint.memory_bytes(dtype))} of weights as {dtype}")
     pooling = checkpoint.pooling + ", without the prompt" * checkpoint.masks_prompt
     at_work = Memory(checkpoint.args, checkpoint.memory_bytes(dtype))

@@ -1,0 +1,35 @@
+"""``mlx-stella compare``: how close the vectors of two models are.
+
+$ mlx-stella compare all-minilm-l6-v2 minilm-4bit
+|  dim | mean cosine | ...
+"""
+
+from typing import Annotated
+
+import typer
+
+from mlx_stella.cli.progress import progress_bar
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A model: alias, Hub id or directory.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, compared with the first.")],
+    texts: Annotated[
+        str | None,
+        typer.Option(help="Texts to compare on: .txt or .jsonl (default: a built-in set)."),
+    ] = None,
+) -> None:
+    """Compare the vectors of two models on the same texts, for each size both have."""
+    from mlx_stella import hub
+    from mlx_stella.checkpoint import open_checkpoint
+    from mlx_stella.cli.evaluation import evaluation_texts
+    from mlx_stella.compare import compare as compare_models
+    from mlx_stella.conversion.card import table
+
+    chosen = evaluation_texts(texts)
+    sources = [hub.resolve(name) for name in (a, b)]
+    models = [open_checkpoint(s.directory, s.entry.prompts if s.entry else None) for s in sources]
+    with progress_bar("Comparing", len(chosen.texts)) as progress:
+        rows = compare_models(*models, chosen.texts, progress)
+    print("\n".join(table(rows)))
+    print(f"{len(chosen.texts)} texts: {chosen.source}")

@@ -1,0 +1,131 @@
+"""``mlx-stella convert``: a model in another type or in few bits, with proof of what it cost."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mlx_stella.errors import InputError
+from mlx_stella.formats import MODES, choose
+
+if TYPE_CHECKING:
+    from mlx_stella.conversion.convert import Conversion, Report
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="An alias, a Hub id or a directory; not quantized."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The directory to write.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float16", "bfloat16", "float32"],
+        typer.Option(metavar="TYPE", help="Of float matrices and of scales."),
+    ] = "float16",
+    bits: Annotated[
+        int | None, typer.Option(help="2, 3, 4, 5, 6 or 8 bits a weight (default: no quantizing).")
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Weights that share a scale: 32, 64 (default) or 128.")
+    ] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="How weights are coded; each mode but affine has one width and group."),
+    ] = None,
+    recipe: Annotated[
+        Literal["embeddings_3", "embeddings_4"] | None,
+        typer.Option(metavar="NAME", help="embeddings_3 or _4: embeddings in 3 or 4 bits."),
+    ] = None,
+    eval_texts: Annotated[
+        str | None,
+        typer.Option(help="Texts to compare on: .txt or .jsonl (default: a built-in set)."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be written, and stop.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier conversion.")] = False,
+    upload_repo: Annotated[
+        str | None, typer.Option(help="Upload the result to this repository of the Hub.")
+    ] = None,
+) -> None:
+    """Convert a model: another type, or few bits a weight; compare both and write a card."""
+    is_quantized = bits is not None or mode is not None
+    if group_size is not None and not is_quantized:
+        raise InputError("--group-size belongs to --bits; remedy: give both")
+    if recipe is not None and not is_quantized:
+        raise InputError("--recipe belongs to --bits; remedy: give both")
+    format = choose(bits, group_size, mode or MODES[0]) if is_quantized else None
+    if output is None and not dry_run:
+        raise InputError("no output given; remedy: --output DIRECTORY, or --dry-run")
+
+    from mlx_stella import hub
+    from mlx_stella.cli.evaluation import evaluation_texts
+    from mlx_stella.conversion.card import is_non_commercial, licence, size, table
+    from mlx_stella.conversion.convert import Conversion, Request
+
+    texts = evaluation_texts(eval_texts)
+    found = hub.resolve(source)
+    conversion = Conversion(found, Request(dtype, format, recipe=recipe))
+    _print_plan(conversion, licence(found))
+    if dry_run:
+        return
+    with _progress() as report:
+        facts, rows = conversion.run(output, texts, overwrite, report)
+    print("\n".join(table(rows)))
+    print(
+        f"{facts['bits_per_weight']:.2f} bits per weight, {size(facts['size_bytes'])} on "
+        f"disk, {size(facts['peak_memory_bytes'])} resident at the peak of converting"
+    )
+    if is_non_commercial(facts["licence"]):
+        print(f"mlx-stella: note: the licence is {facts['licence']}", file=sys.stderr)
+    print(f"written to {output}")
+    if upload_repo is not None:
+        print(f"uploaded to {hub.upload(output, upload_repo)}")
+
+
+def _print_plan(conversion: "Conversion", licence: str) -> None:
+    """What will be written: matrices by format, and sizes."""
+    from mlx_stella.conversion.card import size
+
+    dtype = conversion.request.dtype
+    kinds: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for piece in conversion.pieces:
+        kind = str(piece.format or dtype) if piece.is_matrix else "norms and biases"
+        kinds[kind] += 1
+        sizes[kind] += piece.size_bytes(dtype)
+    print(f"from {conversion.checkpoint.directory}, licence {licence}")
+    for kind, count in kinds.most_common():
+        print(f"  {count:5} tensors  {size(sizes[kind]):>9}  {kind}")
+    parameters = conversion.checkpoint.parameters
+    print(
+        f"  {size(conversion.backbone_bytes)} of weights, "
+        f"{8 * conversion.backbone_bytes / parameters:.2f} bits per weight, and "
+        f"{size(conversion.other_bytes)} of heads, tokenizer and other files"
+    )
+
+
+@contextmanager
+def _progress() -> "Iterator[Report]":
+    """A bar a stage on stderr, for people only."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, int] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield report

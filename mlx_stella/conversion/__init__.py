@@ -1,0 +1,1 @@
+"""Write a checkpoint in another type, or quantized, and prove what became of its vectors."""

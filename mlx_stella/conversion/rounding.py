@@ -1,0 +1,95 @@
+"""From a float matrix to what is stored of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import mlx.core as mx
+
+from mlx_stella.conversion.plan import Piece, layer_of
+from mlx_stella.errors import WeightsError
+from mlx_stella.quantized import Packed
+from mlx_stella.weights import DTYPES, fits_float16
+
+# Scales below are near the end of float16's range and have lost digits there; at 8 bits, 255
+# steps of such a scale are off by a step and more. They stay float32.
+_LEAST_FLOAT16_SCALE = 2.0**-13
+
+Calibrated = Iterable[tuple[str, Packed, mx.array | None]]
+"""Path of a layer of the model, its quantized matrix, and its bias if that was corrected."""
+
+
+def tensors(
+    pieces: Sequence[Piece], arrays: dict[str, mx.array], dtype: str, calibrated: Calibrated = ()
+) -> Iterator[tuple[str, mx.array]]:
+    """Name and value of each tensor to be written, one after another, evaluated.
+
+    Matrices that were calibrated come first, in their order; all others are rounded or cast here.
+    A tensor of ``arrays`` is removed when nothing else needs it.
+
+    Raises:
+        WeightsError: a tensor holds a value that is not finite.
+    """
+    waiting = {piece.name: piece for piece in pieces}
+    for path, packed, bias in calibrated:
+        for piece in [p for p in waiting.values() if layer_of(p.recipe) == path]:
+            if piece.is_matrix:
+                yield from zip(piece.names, packed[piece.rows].arrays, strict=False)
+            elif bias is not None and piece.recipe.parameter == f"{path}.bias":
+                yield piece.name, bias[piece.rows]
+            else:
+                continue
+            del waiting[piece.name]
+    readers = _readers(waiting.values())
+    for piece in waiting.values():
+        value = piece.value(arrays)
+        if piece.is_matrix:
+            yield from zip(piece.names, _matrix(piece, value, dtype), strict=False)
+        else:
+            _check_finite(piece, mx.abs(value).max().item())
+            yield piece.name, value
+        del value
+        for name in _read(piece):
+            readers[name] -= 1
+            if readers[name] == 0:
+                del arrays[name]
+        mx.clear_cache()
+
+
+def _read(piece: Piece) -> list[str]:
+    """The tensors of the source that a piece is made of."""
+    if piece.part is None:
+        return list(piece.recipe.names)
+    return list(piece.recipe.sources[piece.part].names)
+
+
+def _readers(pieces: Iterable[Piece]) -> Mapping[str, int]:
+    counts: dict[str, int] = {}
+    for piece in pieces:
+        for name in _read(piece):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _matrix(piece: Piece, value: mx.array, dtype: str) -> list[mx.array]:
+    """The matrix in its type, or codes, scales and, in the mode affine, biases."""
+    peak = mx.abs(value).max().astype(mx.float32).item()
+    _check_finite(piece, peak)
+    kind = DTYPES[dtype]
+    if kind == mx.float16 and not fits_float16(peak):
+        kind = mx.float32
+    cast = value.astype(kind)
+    if piece.format is None:
+        mx.eval(cast)
+        return [cast]
+    stored = mx.quantize(cast, **piece.format.config)
+    mx.eval(stored)
+    if stored[1].dtype == mx.float16 and mx.abs(stored[1]).max().item() < _LEAST_FLOAT16_SCALE:
+        stored = mx.quantize(value.astype(mx.float32), **piece.format.config)
+        mx.eval(stored)
+    return list(stored)
+
+
+def _check_finite(piece: Piece, peak: float) -> None:
+    if not peak < float("inf"):
+        raise WeightsError(
+            f"{piece.name}: holds a value that is not finite; remedy: download the model again"
+        )
