@@ -1,7 +1,7 @@
 """Products and lookups with matrices that stay quantized in memory.
 
-On a GPU, MLX multiplies with packed codes directly. On a CPU its kernels for that are hundreds of
-times slower than a float32 product, so there a quantized matrix is expanded once, when it is
+On a GPU, MLX multiplies with packed codes directly. On a CPU its kernels for that are some fifty
+times slower than a float32 product (512 rows by 1536 x 1536), so there a quantized matrix is expanded once, when it is
 loaded; see :func:`stays_packed`.
 """
 

@@ -430,7 +430,7 @@ def test_licences_travel_along(sources, tmp_path):
             load(tmp_path / target, dtype="float32")
     source = Path(shutil.copytree(sources["tiny-stella-zh-v2"], tmp_path / "mine"))
     convert(source, tmp_path / "c", Request("float16"))
-    assert "states no licence" in (tmp_path / "c/README.md").read_text()
+    assert "None is stated by the source" in (tmp_path / "c/README.md").read_text()
     (source / "README.md").write_text("---\ntags: [a]\nlicense: apache-2.0\n---\n# Mine\n")
     convert(source, tmp_path / "c", Request("float16"), overwrite=True)
     assert "license: apache-2.0" in (tmp_path / "c/README.md").read_text()
