@@ -223,6 +223,25 @@ def test_parts_of_one_product_in_different_formats_still_load(sources, tmp_path,
     assert distance(load(target, dtype="float32").encode(TEXTS.texts), expanded) < 2e-5
 
 
+@pytest.mark.parametrize("mixed", [None, "mixed_3_6"])
+def test_what_mlx_lm_has_quantized_loads(sources, tmp_path, monkeypatch, mixed):
+    from mlx_lm import convert as mlx_lm_convert
+    from mlx_lm import utils
+
+    source, target = sources["tiny-gte-qwen2"], tmp_path / "out"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("model*"))
+    model, config = utils.load_model(source)
+    chosen = mixed and mlx_lm_convert.mixed_quant_predicate_builder(mixed, model, 64)
+    model, config = utils.quantize_model(model, config, 64, 4, quant_predicate=chosen or None)
+    utils.save_model(target, model)
+    utils.save_config(config, target / "config.json")
+    expanded = load(target, dtype="float32").encode(TEXTS.texts)
+    assert distance(expanded, load(source, dtype="float32").encode(TEXTS.texts)) < 0.9
+    for module in (checkpoint, loading_module):
+        monkeypatch.setattr(module, "stays_packed", lambda: True)
+    assert distance(load(target, dtype="float32").encode(TEXTS.texts), expanded) < 2e-5
+
+
 def test_several_shards(sources, tmp_path, monkeypatch):
     original = writer.SafetensorsWriter.__init__
     monkeypatch.setattr(
@@ -430,7 +449,7 @@ def test_licences_travel_along(sources, tmp_path):
             load(tmp_path / target, dtype="float32")
     source = Path(shutil.copytree(sources["tiny-stella-zh-v2"], tmp_path / "mine"))
     convert(source, tmp_path / "c", Request("float16"))
-    assert "states no licence" in (tmp_path / "c/README.md").read_text()
+    assert "None is stated by the source" in (tmp_path / "c/README.md").read_text()
     (source / "README.md").write_text("---\ntags: [a]\nlicense: apache-2.0\n---\n# Mine\n")
     convert(source, tmp_path / "c", Request("float16"), overwrite=True)
     assert "license: apache-2.0" in (tmp_path / "c/README.md").read_text()

@@ -113,7 +113,7 @@ def _licence_words(stated: str, link: str) -> str:
     if is_non_commercial(stated):
         return f"{link} is licensed {stated}: **for non-commercial use only**, and so is this copy."
     if stated == NOT_STATED:
-        return f"{link[0].upper()}{link[1:]} states no licence; ask its authors before you use this copy."
+        return f"None is stated by {link}; ask its authors before you use this copy."
     return f"{stated}, that of {link}."
 
 
