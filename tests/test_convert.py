@@ -225,13 +225,13 @@ def test_parts_of_one_product_in_different_formats_still_load(sources, tmp_path,
 
 @pytest.mark.parametrize("mixed", [None, "mixed_3_6"])
 def test_what_mlx_lm_has_quantized_loads(sources, tmp_path, monkeypatch, mixed):
-    from mlx_lm import convert as mlx_lm_convert
     from mlx_lm import utils
+    from mlx_lm.convert import mixed_quant_predicate_builder
 
     source, target = sources["tiny-gte-qwen2"], tmp_path / "out"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("model*"))
     model, config = utils.load_model(source)
-    chosen = mixed and mlx_lm_convert.mixed_quant_predicate_builder(mixed, model, 64)
+    chosen = mixed and mixed_quant_predicate_builder(mixed, model, 64)
     model, config = utils.quantize_model(model, config, 64, 4, quant_predicate=chosen or None)
     utils.save_model(target, model)
     utils.save_config(config, target / "config.json")
