@@ -67,6 +67,26 @@ class Encoder:
         """The named prompts."""
         return dict(self.checkpoint.prompts.named)
 
+    @property
+    def document_prompt(self) -> str:
+        """What :meth:`encode_document` puts before a passage, "" for most models."""
+        prompts = self.checkpoint.prompts
+        return prompts.choose(prompts.for_document(), None, None)
+
+    @property
+    def document_room(self) -> int:
+        """Tokens of a passage that are read: the limit less special tokens and prompt.
+
+        Two more are left free, since words may be cut into other tokens behind a prompt.
+        """
+        empty = self._tokenizer.encode([""], self.document_prompt, self.checkpoint.max_positions)
+        return self.checkpoint.max_seq_length - empty[0].untruncated_length - 2
+
+    @property
+    def tokenizer_definition(self) -> str:
+        """tokenizer.json without truncation and padding, for programs that count tokens."""
+        return self._tokenizer.definition
+
     def __repr__(self) -> str:
         name = self.checkpoint.directory.name
         return f"<Encoder {name}: {self.dtype}, dims {', '.join(map(str, self.dims))}>"

@@ -9,7 +9,9 @@
     ├── InputError              texts or arguments that cannot be embedded
     │   └── TextTooLongError    a text beyond the limit, with ``on_long="error"``
     ├── VectorError             the model returned a vector that is not finite, or is zero
-    └── OutputError             a file that could not be written; nothing of it is left behind
+    ├── OutputError             a file that could not be written; nothing of it is left behind
+    ├── StoreError              an index: missing, damaged, being written, or of another model
+    └── MissingExtraError       a package that only some verbs need is not installed
 
     StellaWarning               something was decided that the caller may want to know
 
@@ -55,6 +57,14 @@ class VectorError(StellaError):
 
 class OutputError(StellaError):
     """A file could not be written; nothing of it is left behind."""
+
+
+class StoreError(StellaError):
+    """An index is missing, damaged, being written by another process, or of another model."""
+
+
+class MissingExtraError(StellaError):
+    """A package that only some verbs need is not installed."""
 
 
 class StellaWarning(UserWarning):

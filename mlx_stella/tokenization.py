@@ -81,6 +81,13 @@ class Tokenizer:
         """Special tokens that each text gets and that count towards the maximal length."""
         return self._tokenizer.num_special_tokens_to_add(False)
 
+    @property
+    def definition(self) -> str:
+        """tokenizer.json as it is used here, for programs that count tokens: nothing is cut."""
+        with self._lock:
+            self._tokenizer.no_truncation()
+            return self._tokenizer.to_str()
+
     def encode(
         self, texts: Sequence[str], prompt: str, max_length: int, first: int = 0
     ) -> list[Tokens]:

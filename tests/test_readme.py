@@ -34,7 +34,7 @@ def test_the_python_runs(minilm_directory, tmp_path, monkeypatch, capsys):
 
 
 def test_the_verbs_exist():
-    verbs = {command.callback.__name__ for command in app.registered_commands}
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert set(re.findall(r"^    \$ mlx-stella (\w+)", README, re.MULTILINE)) == verbs
 
 

@@ -18,9 +18,14 @@ from mlx_stella.cli import (
     convert,
     demo,
     embed,
+    eval,
+    export,
+    index,
     info,
     models,
+    search,
     similarity,
+    status,
     verify,
 )
 from mlx_stella.errors import StellaError, StellaWarning
@@ -32,6 +37,11 @@ app = typer.Typer(
 )
 app.command()(embed.embed)
 app.command()(similarity.similarity)
+app.command()(index.index)
+app.command()(search.search)
+app.command()(status.status)
+app.command()(export.export)
+app.command("eval")(eval.evaluate)
 app.command()(info.info)
 app.command()(models.models)
 app.command()(demo.demo)

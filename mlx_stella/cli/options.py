@@ -70,3 +70,20 @@ def required(model: str | None) -> str:
             f"or export {_VARIABLE}=stella-400m"
         )
     return model
+
+
+def decoded(line: bytes) -> str:
+    """A line of stdin.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"stdin is not UTF-8 ({error.reason}); remedy: convert it") from None
+
+
+def printable(text: str) -> str:
+    """Words of a file for a terminal: control characters, which could steer it, are shown."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

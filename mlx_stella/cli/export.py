@@ -1,0 +1,29 @@
+"""``mlx-stella export``: an index's texts and vectors as a file for other programs.
+
+$ mlx-stella export notes.index --output notes.parquet
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A .parquet file, or .npy with a .jsonl beside it."),
+    ],
+) -> None:
+    """Write all chunks of an index and their vectors."""
+    from mlx_stella.extras import require
+
+    require("search")
+    from mlx_stella.retrieval.export import export
+    from mlx_stella.retrieval.opening import open_index
+
+    store, stamp = open_index(index)
+    rows = export(store, stamp.dim, output)
+    print(f"{rows} chunks in {output}", file=sys.stderr)

@@ -1,0 +1,104 @@
+"""``mlx-stella index``: a folder of files into an index that can be searched.
+
+$ mlx-stella index notes --to notes.index --model all-minilm-l6-v2
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlx_stella.cli import options
+from mlx_stella.errors import InputError, StellaError
+
+_LISTED = 10
+
+
+def index(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders and files.")],
+    to: Annotated[
+        str,
+        typer.Option(help="The index: a folder, or s3://..."),
+    ],
+    model: options.Model = None,
+    dim: options.Dim = None,
+    glob: Annotated[
+        list[str] | None, typer.Option(help="Only files of such names, '*.md' say; repeatable.")
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Of .jsonl, .csv, .parquet: the text (default: text); repeatable."),
+    ] = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in a chunk (default: what the model reads).")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Tokens repeated from chunk to chunk (default: an eighth).")
+    ] = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Make an index of files, or bring one up to date.
+
+    Only what is new or changed is embedded. A run that was stopped, however it was, is taken up
+    where it had come to. Respects .gitignore; leaves out hidden and binary files.
+    """
+    from mlx_stella.extras import require
+
+    require("search")
+    from mlx_stella import load
+    from mlx_stella.retrieval.chunking import Chunker
+    from mlx_stella.retrieval.files import scan
+    from mlx_stella.retrieval.indexing import index
+    from mlx_stella.retrieval.opening import (
+        open_for_writing,
+        open_store,
+        read_stamp,
+        remember_sources,
+    )
+
+    if not to:
+        raise InputError("--to is empty; remedy: name a folder")
+    found = scan(paths, glob or (), None if "://" in to else Path(to))
+    store = open_store(to)
+    known = read_stamp(store)
+    name = model if model or not known else known.model
+    encoder = load(options.required(name), dtype=dtype or (known.dtype if known else None))
+    with open_for_writing(store, encoder, name, dim, chunk_tokens, overlap) as stamp:
+        remember_sources(store, found, field or [])
+        chunker = Chunker(encoder.tokenizer_definition, stamp.chunk_tokens, stamp.overlap)
+        with _progress(len(found.files)) as tell:
+            report = index(
+                store,
+                found,
+                field or [],
+                chunker,
+                lambda texts: encoder.encode_document(texts, dim=stamp.dim),
+                tell,
+            )
+    _list("skipped", report.skipped, to)
+    _list("failed", report.failed, to)
+    print(
+        f"{report.files} files in {to}: {report.unchanged} unchanged, {report.embedded} chunks "
+        f"embedded, {report.reused} reused, {report.removed} files removed",
+        file=sys.stderr,
+    )
+    if report.failed:
+        raise StellaError(
+            f"{len(report.failed)} of {len(found.files)} files failed; remedy: mend them and run "
+            "it again"
+        )
+
+
+def _list(what: str, notes, to: str) -> None:
+    for note in notes[:_LISTED]:
+        print(f"{what}: {options.printable(note.key.name)}: {note.reason}", file=sys.stderr)
+    if len(notes) > _LISTED:
+        more = len(notes) - _LISTED
+        print(f"{what}: {more} more; mlx-stella status {to} lists them", file=sys.stderr)
+
+
+def _progress(total: int):
+    from mlx_stella.cli.progress import files_bar
+
+    return files_bar("Indexing", total)

@@ -1,0 +1,102 @@
+"""``mlx-stella search``: questions to the pieces of files that answer them.
+
+$ mlx-stella search notes.index "where did I leave my keys?"
+"""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from mlx_stella.cli import options
+from mlx_stella.errors import InputError
+
+_WIDTH = 100
+
+
+def search(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="A question; - for a question a line on stdin.")
+    ],
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many hits.")] = 10,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only where FIELD=PATTERN, 'file=docs/*' say; fields are file, heading, record; "
+            "repeatable, all must hold."
+        ),
+    ] = None,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="By words, too.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every vector.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list of hits; for stdin an object a line.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Where the index's model now lies.")
+    ] = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Find the passages of an index that answer a question, best first."""
+    from mlx_stella.extras import require
+
+    require("search")
+    queries = _queries(query)
+    from mlx_stella.retrieval.opening import open_index
+    from mlx_stella.retrieval.searching import search
+    from mlx_stella.retrieval.stamp import check_model
+    from mlx_stella.retrieval.store import parse_filter
+
+    filters = [parse_filter(text) for text in filter or ()]
+    store, stamp = open_index(index)
+    from mlx_stella import load
+
+    encoder = load(model or stamp.model, dtype=dtype)
+    check_model(stamp, encoder, index)
+    vectors = encoder.encode_query(queries, dim=stamp.dim)
+    for words, vector in zip(queries, vectors, strict=True):
+        hits = search(store, words, vector, top, filters, hybrid, exact)
+        if not as_json:
+            _print_table(hits, words, query == "-")
+        elif query == "-":
+            print(json.dumps({"query": words, "hits": [_object(hit) for hit in hits]}))
+        else:
+            print(json.dumps([_object(hit) for hit in hits], indent=1))
+
+
+def _queries(query: str) -> list[str]:
+    queries = [query]
+    if query == "-":
+        queries = [options.decoded(line) for line in sys.stdin.buffer.read().splitlines()]
+        queries = [line for line in queries if line.strip()]
+    if not queries or not queries[0].strip():
+        raise InputError("the query is empty; remedy: ask something")
+    return queries
+
+
+def _object(hit) -> dict[str, Any]:
+    from mlx_stella.retrieval.export import describe
+
+    return {"score": hit.score, **describe(hit.row)}
+
+
+def _print_table(hits, words: str, is_one_of_many: bool) -> None:
+    from mlx_stella.retrieval.searching import snippet
+
+    if is_one_of_many:
+        print(f"Query: {options.printable(words)}")
+    if not hits:
+        print("nothing found", file=sys.stderr)
+    is_one_root = len({hit.row.key.root for hit in hits}) == 1
+    for hit in hits:
+        row = hit.row
+        name = row.key.name if is_one_root else f"{row.key.root}/{row.key.name}"
+        first, last = row.chunk.start_line, row.chunk.end_line
+        lines = f"{first}-{last}" if last > first else f"{first}"
+        record = f" {row.chunk.record}" if row.chunk.record else ""
+        heading = f"  {row.chunk.heading}" if row.chunk.heading else ""
+        print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
+        print("        " + options.printable(snippet(row.chunk.text, words, _WIDTH)))
+    if is_one_of_many:
+        print()

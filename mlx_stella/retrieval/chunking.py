@@ -1,0 +1,142 @@
+"""Texts to chunks that the model can read whole, cut where Markdown and code have joints.
+
+The sizes are counted by the model's own tokenizer; the joints are semantic-text-splitter's.
+"""
+
+import bisect
+import hashlib
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_stella.retrieval.reading import Passage
+
+_GRAMMARS = {
+    "python": ("tree_sitter_python", "language"),
+    "javascript": ("tree_sitter_javascript", "language"),
+    "typescript": ("tree_sitter_typescript", "language_typescript"),
+    "rust": ("tree_sitter_rust", "language"),
+    "go": ("tree_sitter_go", "language"),
+    "c": ("tree_sitter_c", "language"),
+    "cpp": ("tree_sitter_cpp", "language"),
+    "java": ("tree_sitter_java", "language"),
+    "swift": ("tree_sitter_swift", "language"),
+    "bash": ("tree_sitter_bash", "language"),
+}
+_MARKDOWN_HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$")
+_FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
+_DEFINITION = re.compile(
+    r"^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|"
+    r"pub(?:\([a-z]+\))?|open|override|unsafe|extern)[ \t]+)*"
+    r"(?:def|class|func|function|fn|struct|enum|interface|trait|impl|protocol|extension|module)\b"
+    r"[^\n{:;]*",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a file that gets a vector.
+
+    Attributes:
+        text: at most the chosen number of tokens.
+        start_line, end_line: where it stands, counted from 1, both included.
+        heading: the headings above it, "A > B"; for code the definition it lies in.
+        record: the id of the row it comes from, or "".
+    """
+
+    text: str
+    start_line: int
+    end_line: int
+    heading: str
+    record: str
+
+    @property
+    def text_hash(self) -> str:
+        """32 hexadecimal digits; chunks of the same text share one vector."""
+        return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+
+class Chunker:
+    """Cuts passages.
+
+    Args:
+        tokenizer: the model's tokenizer.json, see ``Tokenizer.definition``.
+        tokens: at most so many in a chunk, without special tokens.
+        overlap: about so many are repeated from the chunk before.
+    """
+
+    def __init__(self, tokenizer: str, tokens: int, overlap: int):
+        self._tokenizer, self._tokens, self._overlap = tokenizer, tokens, overlap
+        self._splitters: dict[str, Any] = {}
+
+    def chunks(self, passage: Passage) -> Iterator[Chunk]:
+        """The chunks of a passage, in order; none for one that holds only white space."""
+        text = passage.text
+        if not text.strip():
+            return
+        newlines = [match.start() for match in re.finditer("\n", text)]
+        headings = _headings(passage)
+        starts = [start for start, _ in headings]
+        for start, chunk in self._splitter(passage.kind).chunk_indices(text):
+            if not chunk.strip():
+                continue
+            above = bisect.bisect_right(starts, start)
+            heading = headings[above - 1][1] if above else passage.heading
+            first = bisect.bisect_left(newlines, start)
+            last = first + chunk.rstrip().count("\n")
+            lines = [_line(passage, number) for number in (first, last)]
+            yield Chunk(chunk, *lines, heading, passage.record)
+
+    def _splitter(self, kind: str) -> Any:
+        if kind not in self._splitters:
+            import semantic_text_splitter as splitters
+
+            settings = (self._tokenizer, self._tokens, self._overlap)
+            if kind == "markdown":
+                make = splitters.MarkdownSplitter.from_huggingface_tokenizer_str
+            elif kind in _GRAMMARS:
+                module, function = _GRAMMARS[kind]
+                language = getattr(importlib.import_module(module), function)()
+                make = splitters.CodeSplitter.from_huggingface_tokenizer_str
+                settings = (language, *settings)
+            else:
+                make = splitters.TextSplitter.from_huggingface_tokenizer_str
+            self._splitters[kind] = make(*settings)
+        return self._splitters[kind]
+
+
+def _line(passage: Passage, number: int) -> int:
+    """The line of the file for a line of the text, the latter counted from 0."""
+    if passage.lines is None:
+        return number + 1
+    return passage.lines[min(number, len(passage.lines) - 1)]
+
+
+def _headings(passage: Passage) -> list[tuple[int, str]]:
+    """Position in the text and words of each heading or definition, in order."""
+    if passage.kind == "markdown":
+        return _markdown_headings(passage.text)
+    if passage.kind in _GRAMMARS:
+        found = _DEFINITION.finditer(passage.text)
+        return [(match.start(), " ".join(match.group().split())) for match in found]
+    return []
+
+
+def _markdown_headings(text: str) -> list[tuple[int, str]]:
+    found, levels, fence, position = [], [], None, 0
+    for line in text.splitlines(keepends=True):
+        if mark := _FENCE.match(line):
+            if fence is None:
+                fence = mark.group(1)
+            elif mark.group(1).startswith(fence):
+                fence = None
+        elif fence is None and (match := _MARKDOWN_HEADING.match(line.rstrip("\r\n"))):
+            level = len(match.group(1))
+            levels = [(depth, title) for depth, title in levels if depth < level]
+            levels.append((level, match.group(2)))
+            found.append((position, " > ".join(title for _, title in levels)))
+        position += len(line)
+    return found

@@ -1,0 +1,230 @@
+"""Which files belong to an index: walk folders, respect .gitignore, list what is left out.
+
+A file is known by its root, the folder that was asked for, and its name, the path from there with
+forward slashes. Names are text: nothing in them is ever expanded or run.
+"""
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlx_stella.errors import InputError
+
+ROW_ENDINGS = (".jsonl", ".csv", ".parquet")
+"""Files of many texts, a text a row; they are streamed and may be of any size."""
+
+MAX_FILE_BYTES = 32 * 2**20
+"""A larger file is left out, unless it is one of rows."""
+
+_BEIR_CORPUS = "corpus.jsonl"
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What a file is called: its root, an absolute path, and its name below it."""
+
+    root: str
+    name: str
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to be indexed. ``is_beir``: the corpus of a folder in BEIR's layout."""
+
+    key: Key
+    path: Path
+    is_beir: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why a file is not in the index."""
+
+    key: Key
+    reason: str
+
+
+@dataclass
+class Scan:
+    """What was found.
+
+    Attributes:
+        files: to be indexed, in order of root and name.
+        skipped: left out on purpose: binary kinds, links, huge files.
+        failed: folders and files that cannot be read.
+        scopes: what the scan has covered: roots, and names of files asked for one by one.
+        globs: names looked at; an empty list means all.
+    """
+
+    files: list[SourceFile] = field(default_factory=list)
+    skipped: list[Note] = field(default_factory=list)
+    failed: list[Note] = field(default_factory=list)
+    scopes: dict[str, set[str] | None] = field(default_factory=dict)
+    globs: list[str] = field(default_factory=list)
+
+    def covers(self, key: Key) -> bool:
+        """Whether the scan would have met this file if it were still there."""
+        if key.root not in self.scopes or not _matches(key.name, self.globs):
+            return False
+        if any(n.key.root == key.root and _is_below(key.name, n.key.name) for n in self.failed):
+            return False  # it may be there, behind what cannot be read
+        names = self.scopes[key.root]
+        return names is None or key.name in names
+
+
+def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None = None) -> Scan:
+    """Look for files.
+
+    Args:
+        paths: folders and files.
+        globs: patterns such as ``*.md`` or ``docs/*``; a file is taken if its name or the last
+            part of it matches one. ``*`` matches slashes, too.
+        exclude: a folder that is passed over, such as the index itself.
+
+    Raises:
+        InputError: a path does not exist, or lies in another one.
+    """
+    found = Scan(globs=list(globs))
+    for path in paths:
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or "a link that leads to itself"
+            raise InputError(f"{path}: {reason}; remedy: name a file or folder") from None
+        except ValueError:
+            raise InputError(f"{path!r}: no name of a file; remedy: name one") from None
+        if not real.is_dir():
+            root, name = _text(real.parent), _text(real.name)
+            if found.scopes.setdefault(root, set()) is not None:
+                found.scopes[root].add(name)
+                _take(found, Key(root, name), real)
+            continue
+        root = _text(real)
+        if found.scopes.get(root, ()) is None:
+            continue  # named twice
+        if root in found.scopes:
+            raise InputError(f"{path}: a file in it is named, too; remedy: name one of them")
+        found.scopes[root] = None
+        if (real / _BEIR_CORPUS).is_file() and (real / "queries.jsonl").is_file():
+            key = Key(root, _BEIR_CORPUS)
+            found.files.append(SourceFile(key, real / _BEIR_CORPUS, is_beir=True))
+        else:
+            _walk(found, root, real, exclude.resolve() if exclude else None)
+    _refuse_nested(found)
+    found.files.sort(key=lambda file: file.key)
+    return found
+
+
+def _refuse_nested(found: Scan) -> None:
+    for root in found.scopes:
+        for other in found.scopes:
+            if root != other and found.scopes[other] is None and _is_below(root, other):
+                raise InputError(f"{root}: lies in {other}; remedy: name one of them")
+
+
+def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
+    """Files below a folder, in order, with the .gitignore of every folder on the way."""
+    import pathspec
+
+    def visit(folder: Path, ignores: list[tuple[str, pathspec.GitIgnoreSpec]]) -> None:
+        prefix = _text(folder)[len(root) :].replace(os.sep, "/").lstrip("/")
+        prefix = f"{prefix}/" if prefix else ""
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
+            return
+        if any(entry.name == ".gitignore" and entry.is_file() for entry in entries):
+            ignores = [*ignores, (prefix, _read_ignores(folder / ".gitignore"))]
+        for entry in entries:
+            name = prefix + _text(entry.name)
+            if entry.name.startswith("."):
+                continue
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if _is_ignored(name + "/" * is_folder, ignores):
+                continue
+            if is_folder and Path(entry.path) == exclude:
+                continue
+            if is_folder:
+                visit(Path(entry.path), ignores)
+            elif _matches(name, found.globs):
+                _take(found, Key(root, name), Path(entry.path))
+
+    visit(folder, [])
+
+
+def _take(found: Scan, key: Key, path: Path) -> None:
+    """Sort a file into those to be indexed and those left out."""
+    try:
+        if path.is_symlink():
+            target = path.resolve(strict=True)
+            if not _is_below(_text(target), key.root):
+                found.skipped.append(Note(key, "a link that leaves the folder"))
+                return
+            if target.is_dir():
+                found.skipped.append(Note(key, "a link to a folder"))
+                return
+        state = path.stat()
+    except (OSError, RuntimeError) as error:
+        if path.is_symlink():
+            found.skipped.append(Note(key, "a broken link"))
+        else:
+            found.failed.append(Note(key, getattr(error, "strerror", None) or str(error)))
+        return
+    if not stat.S_ISREG(state.st_mode):
+        found.skipped.append(Note(key, "no regular file"))
+    elif path.suffix.lower() not in ROW_ENDINGS and state.st_size > MAX_FILE_BYTES:
+        size = f"{state.st_size / 2**20:.0f} MiB"
+        found.skipped.append(Note(key, f"{size}, more than {MAX_FILE_BYTES // 2**20} MiB"))
+    else:
+        found.files.append(SourceFile(key, path))
+
+
+def _read_ignores(path: Path):
+    import pathspec
+
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return pathspec.GitIgnoreSpec.from_lines(_valid_patterns(lines))
+
+
+def _valid_patterns(lines: Sequence[str]) -> Iterator[str]:
+    """Lines that are patterns; git passes over others, too."""
+    import pathspec
+
+    for line in lines:
+        try:
+            pathspec.GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            continue
+        yield line
+
+
+def _is_ignored(name: str, ignores) -> bool:
+    """The last .gitignore that has an opinion decides, as git has it."""
+    for prefix, spec in reversed(ignores):
+        verdict = spec.check_file(name.removeprefix(prefix)).include
+        if verdict is not None:
+            return verdict
+    return False
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    if not globs:
+        return True
+    last = name.rsplit("/", 1)[-1]
+    return any(fnmatch.fnmatchcase(part, glob) for glob in globs for part in (name, last))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _text(path: str | Path) -> str:
+    """A path as valid Unicode: bytes that are not UTF-8 become backslash escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,62 @@
+"""One writer at a time: a lock that the system lets go of when its holder dies."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlx_stella.errors import StoreError
+
+
+@contextlib.contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Hold the lock of an index while writing to it.
+
+    A folder holds its own lock; for an address elsewhere the lock is of this machine only.
+
+    Raises:
+        StoreError: another process holds it, which is named; or the folder is not writable.
+    """
+    if "://" in uri:
+        name = hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
+        path = Path(tempfile.gettempdir()) / f"mlx-stella-{os.getuid()}-{name}.lock"
+    else:
+        path = Path(uri) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"{uri}: cannot be written to ({error.strerror}); remedy: another place"
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise StoreError(
+                    f"{uri}: cannot be locked ({error.strerror}); remedy: a local disk"
+                ) from None
+            raise StoreError(
+                f"{uri}: {_holder(descriptor)} is writing to it; remedy: wait until it is done"
+            ) from None
+        holder = json.dumps({"process": os.getpid(), "machine": socket.gethostname()})
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {int(holder['process'])} on {holder['machine']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,102 @@
+"""Open an index: to be asked, or to be written to by this model and no other."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlx_stella import __version__
+from mlx_stella.encoder import Encoder
+from mlx_stella.errors import InputError, StoreError
+from mlx_stella.retrieval import lock
+from mlx_stella.retrieval.files import Scan, scan
+from mlx_stella.retrieval.stamp import Stamp, check_model, check_settings, make_stamp
+from mlx_stella.retrieval.store import Store
+
+STAMP, SOURCES = "stamp", "sources"
+"""Notes: what made the vectors, and which folders were indexed how."""
+
+
+def open_store(uri: str) -> Store:
+    """The store of an address: a folder or s3://..., both LanceDB."""
+    from mlx_stella.retrieval.lance import LanceStore
+
+    return LanceStore(uri)
+
+
+def read_stamp(store: Store) -> Stamp | None:
+    """What made an index's vectors; None where there is no index yet."""
+    note = store.read_note(STAMP)
+    return None if note is None else Stamp.from_json(note, store.uri)
+
+
+def open_index(uri: str) -> tuple[Store, Stamp]:
+    """An index that exists.
+
+    Raises:
+        StoreError: there is none, or it cannot be used.
+    """
+    store = open_store(uri)
+    stamp = read_stamp(store)
+    if stamp is None:
+        raise StoreError(f"{uri}: no index; remedy: mlx-stella index FOLDER --to {uri}")
+    return store, stamp
+
+
+@contextmanager
+def open_for_writing(
+    store: Store,
+    encoder: Encoder,
+    name: str,
+    dim: int | None = None,
+    chunk_tokens: int | None = None,
+    overlap: int | None = None,
+) -> Iterator[Stamp]:
+    """Hold an index's lock; where it is new, stamp it.
+
+    Args:
+        name: what the encoder was loaded by.
+        dim, chunk_tokens, overlap: None for what the index has, or the default for a new one.
+
+    Raises:
+        StoreError: somebody else is writing, or the index is of another model or other settings.
+    """
+    with lock.writing(store.uri):
+        stamp = read_stamp(store)
+        if stamp is not None:
+            check_model(stamp, encoder, store.uri)
+            dim = stamp.dim if dim is None else dim
+            chunk_tokens = stamp.chunk_tokens if chunk_tokens is None else chunk_tokens
+            overlap = stamp.overlap if overlap is None else overlap
+        wanted = make_stamp(encoder, name, __version__, dim, chunk_tokens, overlap)
+        if stamp is None:
+            stamp = wanted
+            store.write_note(STAMP, stamp.to_json())
+        check_settings(stamp, wanted, store.uri)
+        yield stamp
+
+
+def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
+    """Note what is being indexed, so that `status` can look there again."""
+    sources = store.read_note(SOURCES) or {}
+    for root, names in found.scopes.items():
+        old = sources.get(root, {}).get("names", [])
+        is_whole = names is None or old is None
+        sources[root] = {
+            "names": None if is_whole else sorted({*old, *names}),
+            "globs": found.globs,
+            "fields": fields,
+        }
+    store.write_note(SOURCES, sources)
+
+
+def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
+    """Each root that was indexed, what is there now (None: it is gone), and its fields."""
+    for root, source in (store.read_note(SOURCES) or {}).items():
+        names, here = source["names"], Path(root)
+        paths = [here] if names is None else [p for n in names if (p := here / n).exists()]
+        try:
+            exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
+            yield root, scan(paths, source["globs"], exclude), source["fields"]
+        except InputError:
+            yield root, None, source["fields"]

@@ -1,0 +1,150 @@
+"""A file to its texts: plain text, Markdown, code, HTML, PDF; files of rows are in rows.py."""
+
+import hashlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mlx_stella.errors import InputError
+from mlx_stella.retrieval.files import ROW_ENDINGS, SourceFile
+from mlx_stella.retrieval.html import html_to_text
+from mlx_stella.retrieval.rows import read_rows
+
+_KINDS = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".mdx": "markdown",
+    ".htm": "html",
+    ".html": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+    ".py": "python",
+    ".pyi": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".jsx": "javascript",
+    ".ts": "typescript",
+    ".rs": "rust",
+    ".go": "go",
+    ".c": "c",
+    ".h": "c",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".hpp": "cpp",
+    ".java": "java",
+    ".swift": "swift",
+    ".sh": "bash",
+    ".bash": "bash",
+}
+_SNIFFED_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text of a file, to be cut into chunks.
+
+    Attributes:
+        text: the words; kind: "text", "markdown" or a programming language, which says where it
+            may be cut.
+        lines: for each line of the text its line in the file, counted from 1; a single number for
+            a text that lies on one; None where they are the same.
+        record: the row's id, or "".
+        heading: what stands above it, or "".
+    """
+
+    text: str
+    kind: str = "text"
+    lines: Sequence[int] | None = None
+    record: str = ""
+    heading: str = ""
+
+
+class NotText(Exception):
+    """The file is of a kind that is left out; the reason in words."""
+
+
+def kind_of(file: SourceFile) -> str:
+    """ "rows", "pdf", "html", "markdown", a programming language, or "text"."""
+    ending = file.path.suffix.lower()
+    return "rows" if ending in ROW_ENDINGS else _KINDS.get(ending, "text")
+
+
+def content_hash(file: SourceFile, fields: Sequence[str]) -> str:
+    """A hash of a file's bytes and of how they are read, 32 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    if kind_of(file) == "rows":
+        digest.update(repr(tuple(fields)).encode())
+    with file.path.open("rb") as content:
+        while block := content.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
+    """The passages of a file, in order.
+
+    Args:
+        fields: of a file of rows, the columns that make up a text; empty for "text", and for
+            "title" and "text" in a BEIR folder.
+
+    Raises:
+        NotText: the file is binary.
+        InputError: it is not what its name says; the reason is for people, without the name.
+        OSError: it cannot be read.
+    """
+    kind = kind_of(file)
+    if kind == "rows":
+        fields = tuple(fields) or (("title", "text") if file.is_beir else ("text",))
+        for row in read_rows(file.path, fields, optional=("title",) if file.is_beir else ()):
+            yield Passage(row.text, lines=[row.line], record=row.record)
+        return
+    content = file.path.read_bytes()
+    if kind == "pdf":
+        yield from _read_pdf(content)
+    elif kind == "html":
+        text, lines = html_to_text(_decode(content, True))
+        yield Passage(text, "markdown", lines)
+    else:
+        text = _decode(content, file.path.suffix.lower() in _KINDS | {".txt": "", ".rst": ""})
+        yield Passage(text, kind)
+
+
+def _decode(content: bytes, is_known_text: bool) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif b"\0" in content[:_SNIFFED_BYTES]:
+        raise NotText("binary")
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if not is_known_text:
+            raise NotText("binary, or text in an encoding other than UTF-8") from None
+        raise InputError(
+            f"not {encoding.removesuffix('-sig').upper()} (byte {error.start}); remedy: convert "
+            "it, for example with iconv -f latin1 -t utf-8"
+        ) from None
+
+
+def _read_pdf(content: bytes) -> Iterator[Passage]:
+    import pypdf
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every oddity
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(content))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise InputError("an encrypted PDF; remedy: save it without its password")
+        for number, page in enumerate(reader.pages, start=1):
+            text = page.extract_text().encode("utf-8", "replace").decode()
+            yield Passage(text, heading=f"page {number}")
+    except InputError:
+        raise
+    except Exception as error:  # pypdf raises whatever a damaged file makes it meet
+        reason = str(error) or type(error).__name__
+        raise InputError(f"no readable PDF ({reason}); remedy: save it again") from None

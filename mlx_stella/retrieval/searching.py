@@ -1,0 +1,66 @@
+"""Ask an index: by meaning, by words, or by both."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlx_stella.retrieval.store import Filter, Hit, Store
+
+RRF_K = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
+
+FUSED_DEPTH = 50
+"""So many hits of each kind are fused, or more if more are asked for."""
+
+
+def search(
+    store: Store,
+    words: str,
+    vector: np.ndarray,
+    top: int,
+    filters: Sequence[Filter] = (),
+    hybrid: bool = False,
+    exact: bool = False,
+) -> list[Hit]:
+    """The best rows for a question.
+
+    Args:
+        words: the question; vector: its unit vector (dim,) float32.
+        hybrid: fuse the ranking by meaning with one by words.
+        exact: look at every vector.
+    """
+    if not hybrid:
+        return store.search(vector, top, filters, exact)
+    depth = max(top, FUSED_DEPTH)
+    by_meaning = store.search(vector, depth, filters, exact)
+    return fuse([by_meaning, store.search_words(words, depth, filters)])[:top]
+
+
+def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """One ranking of several: a row scores the sum of 1 / (60 + its rank), ranks from 1."""
+    scores: dict[tuple, float] = {}
+    rows = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            key = (hit.row.key, hit.row.content_hash, hit.row.number)
+            scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
+            rows[key] = hit.row
+    ranked = sorted(scores, key=lambda key: (-scores[key], key))
+    return [Hit(scores[key], rows[key]) for key in ranked]
+
+
+def snippet(text: str, query: str, width: int) -> str:
+    """The piece of a text, at most ``width`` characters in one line, that holds most of a query."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    wanted = {word.lower() for word in re.findall(r"\w{3,}", query)}
+    found = [m.start() for m in re.finditer(r"\w{3,}", text) if m.group().lower() in wanted]
+    best = max(found, key=lambda s: sum(s <= other < s + width - 20 for other in found), default=0)
+    start = min(max(0, best - 10), len(text) - width + 2)
+    if start:
+        start = text.find(" ", start - 1) + 1 if " " in text[start : start + 20] else start
+    piece = text[start : start + width - 2].strip()
+    before, after = "…" * bool(start), "…" * (start + width - 2 < len(text))
+    return before + piece + after

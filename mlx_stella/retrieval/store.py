@@ -1,0 +1,115 @@
+"""What an index needs from the program that keeps its vectors: the protocol, and what passes it.
+
+All truth about what is done lies in the rows: a file is done when the row of its last chunk is
+there and none before it is missing. There is no second record that could disagree.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mlx_stella.errors import InputError
+from mlx_stella.retrieval.chunking import Chunk
+from mlx_stella.retrieval.files import Key
+
+FILTER_FIELDS = ("file", "heading", "record")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A chunk as it is stored, beside its vector.
+
+    Attributes:
+        key: of the file; content_hash: of the file's bytes.
+        number: of the chunk in its file, counted from 0; is_last: it is the file's last.
+    """
+
+    key: Key
+    content_hash: str
+    number: int
+    is_last: bool
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class State:
+    """How much of one version of a file is stored: its first ``chunks`` chunks."""
+
+    key: Key
+    content_hash: str
+    chunks: int
+    is_complete: bool
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found; score: the cosine, of words the store's own, or of both a fusion."""
+
+    score: float
+    row: Row
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Only rows whose field matches a pattern, in which * and ? stand for any characters."""
+
+    field: str
+    pattern: str
+
+
+def parse_filter(text: str) -> Filter:
+    """``file=docs/*`` as a filter.
+
+    Raises:
+        InputError: there is no = in it, or the field is unknown.
+    """
+    field, equals, pattern = text.partition("=")
+    if not equals or field not in FILTER_FIELDS:
+        raise InputError(
+            f"filter {text!r}: not understood; remedy: FIELD=PATTERN with * and ?, such as "
+            f"'file=docs/*'; fields are {', '.join(FILTER_FIELDS)}"
+        )
+    return Filter(field, pattern)
+
+
+class Store(Protocol):
+    """Keeps rows and their vectors, and small notes beside them. One process writes at a time."""
+
+    uri: str
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        """A note, or None where there is none."""
+
+    def write_note(self, name: str, value: dict[str, Any]) -> None:
+        """Keep a note in the place of one of the same name, at once or not at all."""
+
+    def states(self) -> Iterator[State]:
+        """Each version of each file that rows are stored of."""
+
+    def add(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
+        """Keep rows and vectors (rows, dim) float32, in an order that leaves no gaps in a file."""
+
+    def delete(self, key: Key, content_hashes: Sequence[str]) -> None:
+        """Remove the rows of some versions of a file."""
+
+    def vectors(self, text_hashes: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors (dim,) of those texts that are stored."""
+
+    def count(self) -> int:
+        """The number of rows."""
+
+    def finish(self) -> None:
+        """Make searches fast, where that pays, after a run that changed rows."""
+
+    def search(
+        self, vector: np.ndarray, top: int, filters: Sequence[Filter], exact: bool
+    ) -> list[Hit]:
+        """The nearest rows to a unit vector, best first; exact looks at every one."""
+
+    def search_words(self, words: str, top: int, filters: Sequence[Filter]) -> list[Hit]:
+        """The rows that hold rare words of a question, best first."""
+
+    def blocks(self) -> Iterator[tuple[list[Row], np.ndarray]]:
+        """All rows and their vectors (n, dim), some at a time, in no particular order."""

@@ -1,0 +1,37 @@
+"""An index without a model, for tests: vectors are drawn by the hash of the text."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlx_stella.retrieval.chunking import Chunker
+from mlx_stella.retrieval.files import scan
+from mlx_stella.retrieval.indexing import Report, index
+from mlx_stella.retrieval.lance import LanceStore
+
+DIM = 16
+TOKENIZER = Path(__file__).parent / "checkpoints" / "tiny-stella-400m" / "tokenizer.json"
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """Unit vectors (n, DIM) float32; the same text, the same vector."""
+    seeds = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    rows = [np.random.default_rng(list(seed)).normal(size=DIM) for seed in seeds]
+    return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
+
+
+def run_index(uri: Path, *paths: Path, embed=embed, tell=lambda *_: None, **options) -> Report:
+    """Index folders with chunks of 32 tokens."""
+    fields = options.pop("fields", ())
+    chunker = Chunker(TOKENIZER.read_text(), 32, 4)
+    return index(LanceStore(str(uri)), scan(paths, **options), fields, chunker, embed, tell)
+
+
+def contents(uri: Path) -> list[tuple]:
+    """All that an index holds, in order of file and chunk."""
+    found = []
+    for rows, vectors in LanceStore(str(uri)).blocks():
+        found += [(row, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)]
+    return sorted(found, key=lambda pair: (pair[0].key, pair[0].content_hash, pair[0].number))

@@ -1,0 +1,243 @@
+"""Index, search, status and export as a user types them, with a tiny checkpoint."""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from unittest import mock
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lancedb")
+from conftest import CHECKPOINTS, edit_json, load_tiny
+from test_cli import COMMAND, STELLA
+
+from mlx_stella.cli import main
+from mlx_stella.retrieval import lock
+
+TEXTS = {"a.md": "# Tea\n\ngreen tea leaves", "b.md": "coffee beans", "sub/c.py": "x = 'keys'\n"}
+
+
+def run(*arguments: str, cwd, stdin: str = "", model: str = STELLA) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command, run in this process."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+        mock.patch.object(sys, "argv", ["mlx-stella", *arguments]),
+        mock.patch.dict(os.environ, MLX_STELLA_MODEL=model),
+        warnings.catch_warnings(),
+    ):
+        status = 1
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+    return status, *[stream.buffer.getvalue().decode() for stream in streams]
+
+
+def succeed(*arguments: str, **options) -> str:
+    status, output, error = run(*arguments, **options)
+    assert status == 0, error
+    return output
+
+
+def fail(*arguments: str, **options) -> str:
+    """The one line of a command that fails."""
+    status, output, error = run(*arguments, **options)
+    assert status == 1 and not output and error.startswith("mlx-stella: "), error
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.fixture
+def notes(tmp_path):
+    for name, text in TEXTS.items():
+        (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "notes" / name).write_text(text)
+    return tmp_path / "notes"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An index of three files that only reading tests use."""
+    root = tmp_path_factory.mktemp("made")
+    for name, text in TEXTS.items():
+        (root / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "notes" / name).write_text(text)
+    succeed("index", "notes", "--to", "idx", "--dim", "256", cwd=root)
+    return root
+
+
+def test_the_hits_are_the_models(made):
+    model = load_tiny("tiny-stella-1.5b")
+    question = "where are my keys?"
+    output = succeed("search", "idx", question, "--top", "3", "--json", model="", cwd=made)
+    hits = json.loads(output)
+    query = model.encode_query(question, dim=256)
+    scores = model.similarity(query, model.encode_document([h["text"] for h in hits], dim=256))[0]
+    np.testing.assert_allclose([hit["score"] for hit in hits], scores, atol=1e-5)
+    assert list(scores) == sorted(scores, reverse=True)
+    assert {hit["file"]: hit["heading"] for hit in hits} == {
+        "a.md": "Tea",
+        "b.md": "",
+        "sub/c.py": "",
+    }
+    assert next(hit["lines"] for hit in hits if hit["file"] == "a.md") == [1, 3]
+
+
+def test_a_table_filters_and_many_questions(made):
+    table = succeed("search", "idx", "tea", "--filter", "file=*.md", "--hybrid", cwd=made)
+    assert "a.md:1-3  Tea" in table and "green tea leaves" in table and "c.py" not in table
+    lines = succeed("search", "idx", "-", "--json", "--top", "1", stdin="tea\n\nkeys\n", cwd=made)
+    answers = [json.loads(line) for line in lines.splitlines()]
+    assert [(a["query"], len(a["hits"])) for a in answers] == [("tea", 1), ("keys", 1)]
+    assert (
+        json.loads(succeed("search", "idx", "tea", "--json", "--filter", "file=no", cwd=made)) == []
+    )
+
+
+def test_a_text_cannot_steer_the_terminal(notes):
+    (notes / "a.md").write_text("green tea \x1b[2J\x07 leaves")
+    succeed("index", str(notes), "--to", "idx", cwd=notes.parent)
+    output = succeed("search", "idx", "tea", cwd=notes.parent)
+    assert "\x1b" not in output and "\\x1b[2J\\x07" in output
+
+
+def test_status_says_what_is_left(notes):
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    (notes / "new.md").write_text("mate")
+    (notes / "a.md").write_text("white tea")
+    (notes / "b.md").unlink()
+    found = json.loads(succeed("status", "idx", "--json", cwd=notes.parent))
+    assert found["done"] == 1 and found["chunks"] == 3
+    assert [(e["file"], e["reason"]) for e in found["pending"]] == [
+        ("a.md", "changed"),
+        ("new.md", "new"),
+    ]
+    assert [e["file"] for e in found["gone"]] == ["b.md"]
+    (notes / "bad.jsonl").write_text("{")
+    (notes / "x.bin").write_bytes(b"\0\1")
+    status, _, error = run("index", "notes", "--to", "idx", cwd=notes.parent)
+    assert status == 1
+    assert "skipped: x.bin: binary" in error and "failed: bad.jsonl: line 1" in error
+    table = succeed("status", "idx", cwd=notes.parent)
+    assert "Done:    3 files" in table and "Pending" not in table
+    assert "    bad.jsonl: line 1: not JSON" in table and "    x.bin: binary" in table
+
+
+def test_export(made, tmp_path):
+    import pyarrow.parquet as parquet
+
+    succeed("export", "idx", "--output", str(tmp_path / "v.npy"), cwd=made)
+    succeed("export", "idx", "--output", str(tmp_path / "v.parquet"), cwd=made)
+    vectors = np.load(tmp_path / "v.npy")
+    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    table = parquet.read_table(tmp_path / "v.parquet").to_pylist()
+    assert vectors.shape == (3, 256) and vectors.dtype == np.float32
+    for vector, row, other in zip(vectors, rows, table, strict=True):
+        np.testing.assert_array_equal(vector, np.float32(other.pop("embedding")))
+        assert row == other
+    error = fail("export", "idx", "--output", str(tmp_path / "v.txt"), cwd=made)
+    assert ".parquet or .npy" in error
+
+
+def test_what_is_refused(made, tmp_path, copy_of):
+    assert "the query is empty; remedy" in fail("search", "idx", " ", cwd=made)
+    assert "the query is empty" in fail("search", "idx", "-", stdin="\n", cwd=made)
+    assert "no index; remedy: mlx-stella index" in fail("search", "none", "tea", cwd=tmp_path)
+    assert not (tmp_path / "none").exists()
+    assert "no index, it holds" in fail("search", "notes", "tea", cwd=made)
+    assert "not understood; remedy" in fail("search", "idx", "tea", "--filter", "1=1", cwd=made)
+    other = str(CHECKPOINTS / "tiny-stella-400m")
+    assert "its vectors are of" in fail("search", "idx", "tea", "--model", other, cwd=made)
+    error = fail("index", "notes", "--to", "idx", "--model", other, "--dim", "256", cwd=made)
+    assert "its vectors are of" in error
+    error = fail("index", "notes", "--to", "idx", "--dim", "768", cwd=made)
+    assert "was made with dim 256, not 768" in error
+    assert "No such file" in fail("index", "nothing", "--to", "idx", cwd=made)
+    assert "no vectors of 7 dimensions" in fail(
+        "index", "notes", "--to", "new", "--dim", "7", cwd=made
+    )
+    assert "chunks of 0 tokens" in fail(
+        "index", "notes", "--to", "new", "--chunk-tokens", "0", cwd=made
+    )
+    moved = copy_of("tiny-stella-1.5b")
+    assert len(json.loads(succeed("search", "idx", "a", "--json", "-m", str(moved), cwd=made))) == 3
+    edit_json(moved / "config.json", rope_theta=5.0)
+    assert "its vectors are of" in fail("search", "idx", "a", "-m", str(moved), cwd=made)
+
+
+def test_an_index_of_another_version(made, tmp_path):
+    from mlx_stella.retrieval.lance import LanceStore
+
+    shutil.copytree(made / "idx", tmp_path / "idx")
+    store = LanceStore(str(tmp_path / "idx"))
+    store.write_note("stamp", store.read_note("stamp") | {"format": 99})
+    error = fail("search", "idx", "tea", cwd=tmp_path)
+    assert "an index of format 99" in error and "remedy: make it anew" in error
+
+
+def test_a_writer_names_the_other(notes):
+    with lock.writing(str(notes.parent / "idx")):
+        error = fail("index", "notes", "--to", "idx", cwd=notes.parent)
+    assert f"process {os.getpid()} on" in error and "is writing to it" in error
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(notes):
+    """The limit on the size of a file stands for the disk."""
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    (notes / "new.md").write_text("mate " * 500)
+    done = subprocess.run(
+        [COMMAND, "index", "notes", "--to", "idx", "--model", STELLA],
+        cwd=notes.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "the disk is full" in done.stderr
+    assert json.loads(succeed("status", "idx", "--json", cwd=notes.parent))["done"] == 3
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    assert json.loads(succeed("status", "idx", "--json", cwd=notes.parent))["done"] == 4
+
+
+def test_interrupted_from_the_keyboard(notes):
+    for number in range(400):
+        (notes / f"{number}.md").write_text(f"note {number} " * 40)
+    process = subprocess.Popen(
+        [COMMAND, "index", "notes", "--to", "idx", "--model", STELLA],
+        cwd=notes.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (notes.parent / "idx" / "chunks.lance").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    assert json.loads(succeed("status", "idx", "--json", cwd=notes.parent))["done"] == 403
+
+
+def test_beir_folders_are_indexed_by_their_corpus(tmp_path):
+    folder = tmp_path / "beir"
+    folder.mkdir()
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "tea?"}\n')
+    rows = [{"_id": "d1", "title": "Tea", "text": "green"}, {"_id": "d2", "title": "", "text": "b"}]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    succeed("index", "beir", "--to", "idx", cwd=tmp_path)
+    hits = json.loads(succeed("search", "idx", "tea", "--json", cwd=tmp_path))
+    assert {hit["record"]: hit["text"] for hit in hits} == {"d1": "Tea\ngreen", "d2": "b"}

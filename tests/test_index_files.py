@@ -1,0 +1,265 @@
+"""Which files an index takes, and what is read from them."""
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pathspec")
+pytest.importorskip("semantic_text_splitter")
+pytest.importorskip("pyarrow")
+import pyarrow as pa
+import pyarrow.parquet
+from indexing import TOKENIZER
+
+from mlx_stella.errors import InputError
+from mlx_stella.retrieval import files, reading, rows
+from mlx_stella.retrieval.chunking import Chunker
+from mlx_stella.retrieval.files import Key, SourceFile, scan
+from mlx_stella.tokenization import Tokenizer
+
+ODD_NAMES = [
+    "--to",
+    "-rf",
+    "x' OR 1=1 --.md",
+    "a%b_c.md",
+    "日本 語.txt",
+    "a\nb.txt",
+    "*.txt",
+    'q".md',
+]
+
+
+def names(found) -> list[str]:
+    return [file.key.name for file in found.files]
+
+
+def reasons(notes) -> dict[str, str]:
+    return {note.key.name: note.reason for note in notes}
+
+
+def read(path, *fields) -> list:
+    return list(reading.read(SourceFile(Key(str(path.parent), path.name), path), fields))
+
+
+def test_gitignore_hidden_files_and_the_index_itself(tmp_path):
+    for name in ("a.md", "b.log", "sub/c.md", "sub/d.log", "sub/keep.log", "build/e.md", ".h/f.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("words")
+    (tmp_path / ".gitignore").write_text("*.log\n/build/\n[\n")
+    (tmp_path / "sub" / ".gitignore").write_text("!keep.log\n")
+    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx" / "x.md").write_text("words")
+    found = scan([tmp_path], exclude=tmp_path / "idx")
+    assert names(found) == ["a.md", "sub/c.md", "sub/keep.log"]
+    assert names(scan([tmp_path], ["*.log"])) == ["sub/keep.log"]
+    assert names(scan([tmp_path], ["sub/*.md"])) == ["sub/c.md"]
+
+
+def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):
+    outside, root = tmp_path / "secret.md", tmp_path / "root"
+    outside.write_text("secret")
+    (root / "sub").mkdir(parents=True)
+    (root / "real.md").write_text("words")
+    (root / "inside.md").symlink_to(root / "real.md")
+    (root / "leaves.md").symlink_to(outside)
+    (root / "folder").symlink_to(root / "sub")
+    (root / "loop").symlink_to(root / "loop")
+    os.mkfifo(root / "pipe")
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
+    (root / "huge.md").write_text("x" * 11)
+    (root / "rows.jsonl").write_text('{"text": "longer than ten bytes"}\n')
+    found = scan([root])
+    assert names(found) == ["inside.md", "real.md", "rows.jsonl"]
+    assert reasons(found.skipped) == {
+        "leaves.md": "a link that leaves the folder",
+        "folder": "a link to a folder",
+        "loop": "a broken link",
+        "pipe": "no regular file",
+        "huge.md": "0 MiB, more than 0 MiB",
+    }
+
+
+def test_names_are_text(tmp_path):
+    for name in ODD_NAMES:
+        (tmp_path / name).write_text("words")
+    assert sorted(names(scan([tmp_path]))) == sorted(ODD_NAMES)
+    found = scan([tmp_path / name for name in ODD_NAMES])
+    assert sorted(names(found)) == sorted(ODD_NAMES)
+
+
+def test_what_a_scan_covers(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    root = str(tmp_path)
+    assert scan([tmp_path]).covers(Key(root, "gone.md"))
+    assert not scan([tmp_path], ["*.txt"]).covers(Key(root, "gone.md"))
+    assert not scan([tmp_path / "a.md"]).covers(Key(root, "gone.md"))
+    assert not scan([tmp_path]).covers(Key("/elsewhere", "gone.md"))
+
+
+def test_paths_that_cannot_be_scanned(tmp_path):
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"nothing: No such file or directory; remedy"):
+        scan([tmp_path / "nothing"])
+    with pytest.raises(InputError, match="lies in"):
+        scan([tmp_path, tmp_path / "sub"])
+
+
+def test_pages_keep_their_lines_and_headings(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<html><head><title>Tea</title><style>p {}</style>\n<script>bad()</script></head>\n"
+        "<body><h1>Green\n<b>tea</b></h1><p>Leaves &amp; water.</p>\n\n<p>Hot</p></body></html>"
+    )
+    (passage,) = read(page)
+    assert passage.text.split() == "Tea # Green tea Leaves & water. Hot".split()
+    lines = dict(zip(passage.text.split("\n"), passage.lines, strict=True))
+    assert lines["Tea"] == 1 and lines["# Green tea"] == 3
+    assert lines["Leaves & water."] == 4 and lines["Hot"] == 6
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_rows(tmp_path, name):
+    path = tmp_path / name
+    texts, ids = ["naïve, “café”\nsecond line", "b"], ["x1", "x2"]
+    if name == "a.jsonl":
+        lines = [json.dumps({"id": i, "body": t}) for i, t in zip(ids, texts, strict=True)]
+        path.write_text("\ufeff" + "\n\n".join(lines))
+        expected = [1, 3]
+    elif name == "a.csv":
+        path.write_text('id,body\r\nx1,"naïve, “café”\nsecond line"\r\nx2,b\r\n', newline="")
+        expected = [3, 4]
+    else:
+        pa.parquet.write_table(pa.table({"id": ids, "body": texts}), path)
+        expected = [1, 2]
+    found = read(path, "body")
+    assert [(p.text, p.record) for p in found] == list(zip(texts, ids, strict=True))
+    assert [p.lines[0] for p in found] == expected
+    with pytest.raises(InputError, match=r"no field 'text', but id, body; remedy"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n{', "line 2: not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n[1]', "line 2: no JSON object"),
+        ("a.jsonl", b'{"text": 3}', "line 1: field 'text' is no string"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "line 1: field 'text' holds a lone surrogate"),
+        ("a.jsonl", b'{"text": "\xff"}', "line 1: not UTF-8"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("a.jsonl", b'{"text": "' + b"x" * 2000, "line 1: longer than"),
+        ("a.csv", b'text\n"open' + b"\nx" * 2000, "not CSV"),
+        ("a.parquet", b"PAR1 or not", "no readable Parquet"),
+        ("a.pdf", b"%PDF-1.4 or not", "no readable PDF"),
+        ("a.md", b"caf\xe9 and more words", "not UTF-8 (byte 3)"),
+    ],
+)
+def test_damaged_files_say_why(tmp_path, monkeypatch, name, content, reason):
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 10**6 if b"[[" in content else 1000)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read(tmp_path / name)
+    assert reason in str(error.value) and "; remedy: " in str(error.value)
+
+
+def test_binary_files_are_left_out(tmp_path):
+    for name, content in (("a.bin", b"ab\0cd"), ("b", b"\xff\xfa\x00"), ("c.dat", b"caf\xe9")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(reading.NotText, match="binary"):
+            read(tmp_path / name)
+    (tmp_path / "d.txt").write_bytes("tea 茶".encode("utf-16"))
+    assert read(tmp_path / "d.txt")[0].text == "tea 茶"
+
+
+def test_a_pdf_is_read_page_by_page(tmp_path):
+    """Two pages, written by hand."""
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [4 0 R 6 0 R] /Count 2 >>",
+    ]
+    objects += [b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    for number, words in ((4, b"Green tea"), (6, b"Black tea")):
+        stream = b"BT /F1 12 Tf 20 20 Td (" + words + b") Tj ET"
+        objects += [
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 50] /Contents %d 0 R "
+            b"/Resources << /Font << /F1 3 0 R >> >> >>" % (number + 1),
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        ]
+    content, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        offsets.append(len(content))
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size = len(objects) + 1
+    content += b"xref\n0 %d\n0000000000 65535 f \n%strailer << /Root 1 0 R /Size %d >>\n" % (
+        size,
+        table,
+        size,
+    )
+    content += b"startxref\n%d\n%%%%EOF" % content.index(b"xref")
+    (tmp_path / "tea.pdf").write_bytes(content)
+    found = [(passage.heading, passage.text) for passage in read(tmp_path / "tea.pdf")]
+    assert found == [("page 1", "Green tea"), ("page 2", "Black tea")]
+
+
+MARKDOWN = """# Tea
+
+Leaves in water, hot or cold, and time for them to open.
+
+## Green
+
+Not oxidised; steamed in Japan and pan fired in China, as it has long been done.
+
+```
+# no heading
+```
+
+# Coffee
+
+Beans, roasted and ground, in water that is nearly boiling; many ways lead there.
+"""
+
+
+def test_chunks_know_their_lines_and_headings(tmp_path):
+    (tmp_path / "a.md").write_text(MARKDOWN)
+    (passage,) = read(tmp_path / "a.md")
+    chunker = Chunker(TOKENIZER.read_text(), 32, 0)
+    chunks = list(chunker.chunks(passage))
+    lines = MARKDOWN.split("\n")
+    for chunk in chunks:
+        stretch = "\n".join(lines[chunk.start_line - 1 : chunk.end_line])
+        assert chunk.text.strip() in stretch
+    headings = {
+        word: c.heading for c in chunks for word in ("Leaves", "steamed", "Beans") if word in c.text
+    }
+    assert headings == {"Leaves": "Tea", "steamed": "Tea > Green", "Beans": "Coffee"}
+
+
+def test_chunks_fit_and_lose_nothing(tmp_path):
+    """In the model's own tokens, for prose, Markdown and code; overlap repeats, never skips."""
+    text = Path(files.__file__).read_text() + MARKDOWN * 3
+    words = {n for n, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    tokenizer = Tokenizer(TOKENIZER, {}, eos_as_text=False)
+    for kind, overlap in itertools.product(("text", "markdown", "python"), (0, 6)):
+        chunker = Chunker(tokenizer.definition, 32, overlap)
+        chunks = list(chunker.chunks(reading.Passage(text, kind)))
+        tokens = tokenizer.encode([chunk.text for chunk in chunks], "", 512)
+        assert max(t.untruncated_length for t in tokens) <= 32 + tokenizer.special_tokens
+        covered = {n for c in chunks for n in range(c.start_line, c.end_line + 1)}
+        assert words <= covered
+        if not overlap:
+            assert "".join("".join(c.text for c in chunks).split()) == "".join(text.split())
+
+
+def test_a_definition_is_the_heading_of_code(tmp_path):
+    source = "import os\n\n\nclass Tea:\n    def brew(self, leaves):\n        return leaves\n"
+    passage = reading.Passage(source, "python")
+    chunks = list(Chunker(TOKENIZER.read_text(), 24, 0).chunks(passage))
+    assert chunks[-1].heading in ("def brew(self, leaves)", "class Tea")
+
+
+def test_white_space_gives_no_chunk():
+    assert list(Chunker(TOKENIZER.read_text(), 24, 0).chunks(reading.Passage(" \n\t\n"))) == []
