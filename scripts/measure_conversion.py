@@ -1,6 +1,6 @@
 """Sizes and memory of conversions, on a full-size layout with random weights.
 
-    $ python scripts/measure_conversion.py stella-400m /tmp/measured
+    $ python scripts/measure_conversion.py stella-400m measured
     stella-400m    as published       1.741 GB on disk
     stella-400m    float16            0.868 GB on disk   0.872 GB held   ... GB peak
     ...
