@@ -56,8 +56,9 @@ class Embeddings(nn.Module):
 
     def __call__(self, input_ids: mx.array) -> mx.array:
         positions = self.position_embeddings(mx.arange(input_ids.shape[1]))
-        token_type = self.token_type_embeddings(mx.array(0))
-        return self.LayerNorm(self.word_embeddings(input_ids) + positions + token_type)
+        # The same for every text, so added once: (L, D), not (B, L, D).
+        constant = positions + self.token_type_embeddings(mx.array(0))
+        return self.LayerNorm(self.word_embeddings(input_ids) + constant)
 
 
 class SelfAttention(nn.Module):
