@@ -230,6 +230,19 @@ def test_a_reader_that_goes_away():
     assert len(done.stdout) == 100 and done.stderr == b"" and done.returncode == 1
 
 
+def test_a_reader_that_goes_away_in_the_middle_of_a_stream(tmp_path):
+    (tmp_path / "in.txt").write_text("deep learning is fun\n" * 30_000)
+    script = f"{COMMAND} embed --input in.txt --dim 256 | head -n 1 | wc -l"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"MLX_STELLA_MODEL": STELLA},
+        timeout=120,
+    )
+    assert done.stdout == b"1\n" and b"Traceback" not in done.stderr and done.returncode == 1
+
+
 def test_texts_from_two_places():
     assert "drop one" in fail("embed", "a", "--input", "-")
 

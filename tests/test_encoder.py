@@ -1,3 +1,4 @@
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -184,6 +185,17 @@ def test_the_source_may_fail_in_the_middle(stella, monkeypatch):
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(stella.encode_stream(source()))
+    assert stella.encode(TEXTS).shape == (4, 1024)  # and the model goes on
+
+
+def test_a_stream_that_is_left_in_the_middle_leaves_no_thread(stella, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_TEXTS", 2)
+    before = set(threading.enumerate())
+    taken = []
+    blocks = stella.encode_stream(taken.append(n) or f"text {n}" for n in range(1000))
+    next(blocks)
+    blocks.close()
+    assert len(taken) < 20 and set(threading.enumerate()) == before
     assert stella.encode(TEXTS).shape == (4, 1024)  # and the model goes on
 
 
