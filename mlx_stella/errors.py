@@ -10,7 +10,8 @@
     │   └── TextTooLongError    a text beyond the limit, with ``on_long="error"``
     ├── VectorError             the model returned a vector that is not finite, or is zero
     ├── OutputError             a file that could not be written; nothing of it is left behind
-    ├── StoreError              an index: missing, damaged, being written, or of another model
+    ├── StoreError              an index or a folder of parts: missing, damaged, being written,
+    │                           or of another model
     └── MissingExtraError       a package that only some verbs need is not installed
 
     StellaWarning               something was decided that the caller may want to know
@@ -60,7 +61,7 @@ class OutputError(StellaError):
 
 
 class StoreError(StellaError):
-    """An index is missing, damaged, being written by another process, or of another model."""
+    """An index or a folder of parts is missing, damaged, being written, or of another model."""
 
 
 class MissingExtraError(StellaError):

@@ -12,16 +12,29 @@ class Progress:
     Attributes:
         texts: embedded so far, out of ``total`` (None where it is not known).
         tokens: of these texts, without padding; ``seconds``: since the start.
+        cut: texts that were longer than the limit.
     """
 
     texts: int
     total: int | None
     tokens: int
     seconds: float
+    cut: int = 0
+
+    @property
+    def texts_per_second(self) -> float:
+        return self.texts / max(self.seconds, 1e-9)
 
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / max(self.seconds, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest takes at this speed; None where that is not known."""
+        if self.total is None or not self.texts:
+            return None
+        return self.seconds * (self.total - self.texts) / self.texts
 
 
 class Reporter:
@@ -42,4 +55,4 @@ class Reporter:
         self.tokens += tokens
         if self._callback is not None:
             seconds = time.perf_counter() - self._start
-            self._callback(Progress(self.texts, self._total, self.tokens, seconds))
+            self._callback(Progress(self.texts, self._total, self.tokens, seconds, self.cut))

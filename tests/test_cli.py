@@ -192,7 +192,7 @@ def test_input_that_cannot_be_read(tmp_path, name, content, pattern):
 @pytest.mark.parametrize(
     "output, pattern",
     [
-        ("out.csv", "output is .npy or .jsonl"),
+        ("out.csv", "output is .npy, .jsonl or a folder"),
         ("none/out.npy", "none is no folder"),
         ("n" * 300 + ".npy", "too long"),
     ],

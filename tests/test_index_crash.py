@@ -50,7 +50,7 @@ def killed(folder: Path, start: Path, work: Path, kills: int) -> list[dict]:
 
 def check(lives: list[dict], expected: list[tuple], texts: int) -> None:
     for life in lives:
-        assert contents(life["index"]) == expected
+        assert contents(life["output"]) == expected
         assert life["embedded"] <= texts + BATCH * life["kills"]
 
 

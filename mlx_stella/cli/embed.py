@@ -5,14 +5,19 @@ $ mlx-stella embed hello --model all-minilm-l6-v2
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.folder import embed_folder
 from mlx_stella.cli.output import check_output, write_vectors
 from mlx_stella.cli.progress import progress_bar
 from mlx_stella.cli.texts import read_records
+from mlx_stella.errors import InputError
+
+if TYPE_CHECKING:
+    from mlx_stella.arguments import EncodeOptions
 
 
 def embed(
@@ -24,16 +29,24 @@ def embed(
     input: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", help="A .txt file (a text a line), a .jsonl file, or - for stdin."
+            "--input",
+            "-i",
+            help="A .txt file (a text a line), a .jsonl file, or - for stdin; for a folder of "
+            "parts also .csv and .parquet.",
         ),
     ] = None,
     field: Annotated[
         str | None,
-        typer.Option(help="The key of the text in JSON Lines (default: text); also for stdin."),
+        typer.Option(help="The key or column of the text (default: text); makes stdin JSON Lines."),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A .npy or .jsonl file (default: JSONL on stdout)."),
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .npy or .jsonl file (default: JSONL on stdout), or a folder, which ends in /: "
+            "Parquet parts, resumable.",
+        ),
     ] = None,
     prompt_name: Annotated[
         str | None,
@@ -57,22 +70,28 @@ def embed(
     ] = "truncate",
 ) -> None:
     """Embed texts given as arguments, in a file, or on stdin; a vector for each, in order."""
-    check_output(output, input)
+    choice: EncodeOptions = {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "instruction": instruction,
+        "dim": dim,
+        "normalize": normalize,
+        "max_length": max_length,
+        "on_long": on_long,
+    }
+    if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        if texts:
+            raise InputError(f"{output}: parts are made of a file; remedy: --input, no arguments")
+        embed_folder(input, field, output, options.required(model), dtype, memory_limit, choice)
+        return
+    path = None if output is None else Path(output)
+    check_output(path, input)
     records = read_records(texts, input, field)
 
     from mlx_stella import load
 
     encoder = load(options.required(model), dtype=dtype, memory_limit=memory_limit)
     with progress_bar("Embedding", len(records)) as progress:
-        blocks = encoder.encode_stream(
-            [record.text for record in records],
-            prompt_name=prompt_name,
-            prompt=prompt,
-            instruction=instruction,
-            dim=dim,
-            normalize=normalize,
-            max_length=max_length,
-            on_long=on_long,
-            progress=progress,
-        )
-        write_vectors(output, records, blocks, encoder.default_dim if dim is None else dim)
+        rows = [record.text for record in records]
+        blocks = encoder.encode_stream(rows, progress=progress, **choice)
+        write_vectors(path, records, blocks, encoder.default_dim if dim is None else dim)

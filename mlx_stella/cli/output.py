@@ -25,10 +25,11 @@ def check_output(path: Path | None, source: str | None) -> None:
             raise InputError("stdout is closed; remedy: open it, or name a file with --output")
         return
     if path.suffix not in (".npy", ".jsonl"):
-        raise InputError(f"{path}: output is .npy or .jsonl; remedy: change the ending")
+        raise InputError(
+            f"{path}: output is .npy, .jsonl or a folder; remedy: change the ending, to / for a "
+            "folder"
+        )
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: a folder; remedy: name a file")
         if not path.parent.is_dir():
             raise InputError(f"{path}: {path.parent} is no folder; remedy: create it")
         if source is not None and path.exists() and path.samefile(source):

@@ -56,7 +56,8 @@ def _read_file(path: Path, field: str | None) -> list[Record]:
             raise InputError(f"{path}: a folder; remedy: name a .txt or .jsonl file in it")
         if stat.S_ISREG(mode) and ending not in (".txt", ".jsonl") and field is None:
             raise InputError(
-                f"{path}: not .txt or .jsonl; remedy: rename it, or pass --field for JSON Lines"
+                f"{path}: not .txt or .jsonl; remedy: rename it, or pass --field for JSON Lines; "
+                ".csv and .parquet want --output FOLDER/"
             )
         with path.open("rb") as file:
             return list(_parse(file, str(path), field or ("text" if ending == ".jsonl" else None)))

@@ -8,17 +8,23 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlx_stella.errors import StoreError
 
 
 @contextlib.contextmanager
-def writing(uri: str) -> Iterator[None]:
-    """Hold the lock of an index while writing to it.
+def writing(uri: str, *, together: bool = False) -> Iterator[Callable[[], None]]:
+    """Hold the lock of an index, or of a folder of parts, while writing to it.
 
     A folder holds its own lock; for an address elsewhere the lock is of this machine only.
+
+    Args:
+        together: hold it beside a process that shares it.
+
+    Yields:
+        A function that shares it from then on with those who ask for it ``together``.
 
     Raises:
         StoreError: another process holds it, which is named; or the folder is not writable.
@@ -36,22 +42,27 @@ def writing(uri: str) -> Iterator[None]:
             f"{uri}: cannot be written to ({error.strerror}); remedy: another place"
         ) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise StoreError(
-                    f"{uri}: cannot be locked ({error.strerror}); remedy: a local disk"
-                ) from None
-            raise StoreError(
-                f"{uri}: {_holder(descriptor)} is writing to it; remedy: wait until it is done"
-            ) from None
-        holder = json.dumps({"process": os.getpid(), "machine": socket.gethostname()})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
-        yield
+        _take(descriptor, fcntl.LOCK_SH if together else fcntl.LOCK_EX, uri)
+        if not together:
+            holder = json.dumps({"process": os.getpid(), "machine": socket.gethostname()})
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+        yield lambda: _take(descriptor, fcntl.LOCK_SH, uri)
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, how: int, uri: str) -> None:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise StoreError(
+                f"{uri}: cannot be locked ({error.strerror}); remedy: a local disk"
+            ) from None
+        raise StoreError(
+            f"{uri}: {_holder(descriptor)} is writing to it; remedy: wait until it is done"
+        ) from None
 
 
 def _holder(descriptor: int) -> str:

@@ -1,11 +1,11 @@
-"""Rows of .jsonl, .csv and .parquet files, one at a time: a file may be larger than memory."""
+"""Rows of .jsonl, .csv, .parquet and .txt files, one at a time: a file may exceed memory."""
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from mlx_stella.errors import InputError
 
@@ -13,6 +13,10 @@ MAX_LINE_BYTES = 64 * 2**20
 """A longer line is a fault: it would not be one text, and may not fit into memory."""
 
 _ID_FIELDS = ("_id", "id")
+_PARQUET_ROWS = 1024
+_PARQUET_BUFFER_BYTES = 2**20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,19 @@ class Row:
     record: str
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A row without a usable text: its line or row counted from 1, its id or "", the reason."""
+
+    line: int
+    record: str
+    reason: str
+
+
 def read_rows(
     path: Path, fields: Sequence[str], optional: Sequence[str] = (), joint: str = "\n"
 ) -> Iterator[Row]:
-    """The rows of a file; several fields are joined, empty ones left out.
+    """The rows of a file; several fields are joined, empty ones and nulls left out.
 
     Args:
         fields: the columns that make up a text; a row may lack those that are ``optional``.
@@ -36,98 +49,224 @@ def read_rows(
         InputError: a row is malformed or lacks a field; the line is named, the file is not.
         OSError: the file cannot be read.
     """
+    unit = "row" if path.suffix.lower() == ".parquet" else "line"
+    for line, record in _records(path, fields, lambda number: True):
+        row = _row(record, fields, optional, line, joint)
+        if isinstance(row, Fault):
+            raise InputError(f"{unit} {row.line}: {row.reason}")
+        yield row
+
+
+def read_entries(
+    path: Path, field: str, wanted: Callable[[int], bool]
+) -> Iterator[Row | Fault | None]:
+    """An entry for each row of a file, in order, whatever is wrong with single rows.
+
+    A null is a fault here. A .txt file has a row a line, and needs no field.
+
+    Args:
+        wanted: told the number of a row, counted from 0, whether to parse it. None is yielded
+            for the others, which are passed over as fast as the format allows.
+
+    Raises:
+        InputError: the file as a whole is not what its name says, or has no such column.
+        OSError: it cannot be read.
+    """
+    for line, record in _records(path, [field], wanted):
+        if record is None:
+            yield None
+        elif isinstance(record, dict) and record.get(field, "") is None:
+            yield Fault(line, _identity(record), f"field {field!r} is null")
+        else:
+            yield _row(record, [field], (), line, "")
+
+
+_Record = dict[str, Any] | InputError | None
+"""A row's columns, what is wrong with it, or None where it was not wanted."""
+
+
+def _records(
+    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, _Record]]:
+    """Line, or row of Parquet, counted from 1, and what is there."""
     ending = path.suffix.lower()
     if ending == ".parquet":
-        yield from _read_parquet(path, fields, joint)
+        yield from _parse_parquet(path, fields, wanted)
         return
     with path.open("rb") as file:
-        parse = _parse_jsonl if ending == ".jsonl" else _parse_csv
-        for line, record in parse(file, fields):
-            present = [name for name in fields if name in record or name not in optional]
-            yield _row(record, present, line, f"line {line}", joint)
+        lines = _Lines(file)
+        if ending == ".jsonl":
+            yield from _parse_jsonl(lines, wanted)
+        elif ending == ".txt":
+            yield from _parse_txt(lines, fields, wanted)
+        else:
+            yield from _parse_csv(lines, fields, wanted)
 
 
-def _parse_jsonl(file: BinaryIO, fields: Sequence[str]) -> Iterator[tuple[int, dict]]:
-    for line, text in _lines(file):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"line {line}: not JSON ({error}); remedy: mend it") from None
-        if not isinstance(record, dict):
-            raise InputError(f"line {line}: no JSON object; remedy: one object a line")
-        yield line, record
-
-
-def _parse_csv(file: BinaryIO, fields: Sequence[str]) -> Iterator[tuple[int, dict]]:
-    csv.field_size_limit(MAX_LINE_BYTES)  # an open quote must not swallow the whole file
-    reader = csv.DictReader((text for _, text in _lines(file)), strict=True)
-    try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num}: not CSV ({error}); remedy: mend it") from None
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
+def _parse_jsonl(lines: "_Lines", wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Record]]:
     number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
+    for line in _each(lines):
+        if isinstance(line, str) and not line.strip():
+            continue
+        yield lines.number, _parse_json(line) if wanted(number) else None
         number += 1
+
+
+def _parse_json(line: str | InputError) -> _Record:
+    if isinstance(line, InputError):
+        return line
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InputError(f"not JSON ({error}); remedy: mend it")
+    return record if isinstance(record, dict) else InputError("no JSON object; remedy: one a line")
+
+
+def _parse_txt(
+    lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, _Record]]:
+    for number, line in enumerate(_each(lines)):
+        if not wanted(number):
+            yield lines.number, None
+        elif isinstance(line, InputError):
+            yield lines.number, line
+        else:
+            yield lines.number, dict.fromkeys(fields, line.rstrip("\r\n"))
+
+
+def _parse_csv(
+    lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, _Record]]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # an open quote must not swallow the whole file
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        if not reader.fieldnames:
+            return
+    except csv.Error as error:
+        raise InputError(f"line {lines.number}: not CSV ({error}); remedy: mend it") from None
+    except InputError as error:
+        raise InputError(f"line {lines.number}: {error}") from None
+    for number, record in enumerate(_each(reader)):
+        if isinstance(record, csv.Error):
+            record = InputError(f"not CSV ({record}); remedy: mend it")
+        yield lines.number, record if wanted(number) else None
+
+
+class _Lines:
+    """The lines of a file; behind one that cannot be used, and raises, it goes on."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._file.readline(MAX_LINE_BYTES + 1)
+        if not raw:
+            raise StopIteration
+        self.number += 1
         if len(raw) > MAX_LINE_BYTES:
-            raise InputError(
-                f"line {number}: longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line"
-            )
+            while raw and not raw.endswith(b"\n"):
+                raw = self._file.readline(MAX_LINE_BYTES)
+            raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line")
         try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            return raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"line {number}: not UTF-8 ({error.reason}); remedy: convert the file, for "
-                "example with iconv -f latin1 -t utf-8"
+                f"not UTF-8 ({error.reason}); remedy: convert the file, for example with "
+                "iconv -f latin1 -t utf-8"
             ) from None
 
 
-def _read_parquet(path: Path, fields: Sequence[str], joint: str) -> Iterator[Row]:
+def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
+    """The items of an iterator that goes on after a fault, and in their places the faults."""
+    while True:
+        try:
+            yield next(items)
+        except StopIteration:
+            return
+        except (InputError, csv.Error) as error:
+            yield error
+
+
+def _parse_parquet(
+    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, _Record]]:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        # Columns are read in small pieces, as a group of rows may be larger than memory.
+        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES) as file:
             columns = file.schema_arrow.names
             for field in fields:
                 if field not in columns:
                     raise InputError(_no_field(field, columns))
-            wanted = [*fields, *[name for name in _ID_FIELDS if name in columns]]
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=wanted):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield _row(record, fields, number, f"row {number}", joint)
-    except pa.ArrowException as error:
+            columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
+            first = 0
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                if any(map(wanted, range(first, end))):
+                    yield from _parse_group(file, group, columns, first, wanted)
+                else:
+                    yield from ((number + 1, None) for number in range(first, end))
+                first = end
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's, not what pyarrow calls an OSError when a page is damaged
         raise InputError(f"no readable Parquet ({error}); remedy: write it again") from None
 
 
-def _row(record: dict[str, Any], fields: Sequence[str], line: int, where: str, joint: str) -> Row:
+def _parse_group(
+    file: Any, group: int, columns: Sequence[str], first: int, wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, _Record]]:
+    for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
+        numbers = range(first, first + batch.num_rows)
+        rows = batch.to_pylist() if any(map(wanted, numbers)) else [None] * batch.num_rows
+        for number, row in zip(numbers, rows, strict=True):
+            yield number + 1, row if wanted(number) else None
+        first += batch.num_rows
+
+
+def _row(
+    record: _Record, fields: Sequence[str], optional: Sequence[str], line: int, joint: str
+) -> Row | Fault:
+    if isinstance(record, InputError):
+        return Fault(line, "", str(record))
     texts = []
     for field in fields:
-        if field not in record:
-            raise InputError(f"{where}: {_no_field(field, record)}")
-        text = record[field]
-        if text is None:
-            text = ""  # a null of Parquet, a short row of CSV
-        if not isinstance(text, str):
-            raise InputError(f"{where}: field {field!r} is no string; remedy: another --field")
+        if field in optional and field not in record:
+            continue
         try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{where}: field {field!r} holds a lone surrogate at position {error.start}; "
-                "remedy: decode the source with the right encoding"
-            ) from None
-        texts.append(text)
+            texts.append(_text(record, field))
+        except InputError as error:
+            return Fault(line, _identity(record), str(error))
+    return Row(joint.join(text for text in texts if text), line, _identity(record))
+
+
+def _text(record: dict[str, Any], field: str) -> str:
+    if field not in record:
+        raise InputError(_no_field(field, record))
+    text = record[field]
+    if text is None:
+        text = ""  # a null of Parquet, a short row of CSV
+    if not isinstance(text, str):
+        raise InputError(f"field {field!r} is no string; remedy: another --field")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"field {field!r} holds a lone surrogate at position {error.start}; "
+            "remedy: decode the source with the right encoding"
+        ) from None
+    return text
+
+
+def _identity(record: dict[str, Any]) -> str:
     identity = next((record[name] for name in _ID_FIELDS if record.get(name) is not None), "")
-    identity = str(identity).encode("utf-8", "backslashreplace").decode()
-    return Row(joint.join(text for text in texts if text), line, identity)
+    return str(identity).encode("utf-8", "backslashreplace").decode()
 
 
 def _no_field(field: str, fields) -> str:

@@ -1,7 +1,7 @@
 """What made the vectors of an index, so that no other model ever answers from them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,8 @@ def make_stamp(
     return Stamp(
         format=FORMAT,
         version=version,
-        model=str(Path(name).resolve()) if Path(name).is_dir() else name,
-        revision=_revision(directory),
+        model=absolute(name),
+        revision=revision(directory),
         fingerprint=fingerprint(directory),
         dim=dim,
         dtype=encoder.dtype,
@@ -123,12 +123,21 @@ def check_settings(stamp: Stamp, wanted: Stamp, uri: str) -> None:
     Raises:
         StoreError: naming what differs.
     """
-    for name in ("dim", "dtype", "prompt", "chunk_tokens", "overlap"):
-        old, new = getattr(stamp, name), getattr(wanted, name)
+    refuse_differences(stamp, wanted, ("dim", "dtype", "prompt", "chunk_tokens", "overlap"), uri)
+
+
+def refuse_differences(made: object, wanted: object, names: Sequence[str], uri: str) -> None:
+    """Compare attributes of what was made and of what is wanted.
+
+    Raises:
+        StoreError: naming the first that differs.
+    """
+    for name in names:
+        old, new = getattr(made, name), getattr(wanted, name)
         if old != new:
             raise StoreError(
                 f"{uri}: was made with {name.replace('_', ' ')} {old!r}, not {new!r}; remedy: the "
-                "same again, or another index"
+                "same again, or another place"
             )
 
 
@@ -176,6 +185,11 @@ def _checkpoint_files(directory: Path) -> Iterator[Path]:
                 yield path
 
 
-def _revision(directory: Path) -> str:
+def absolute(name: str) -> str:
+    """What a model was loaded by; a folder with its whole path."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def revision(directory: Path) -> str:
     """The commit of a snapshot in the Hub's cache, else ""."""
     return directory.name if directory.parent.name == "snapshots" else ""

@@ -1,0 +1,172 @@
+"""What a folder of parts was made of and how, so that no run adds to it what does not fit."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from mlx_stella.arguments import EncodeOptions
+from mlx_stella.bulk.source import Source
+from mlx_stella.encoder import Encoder
+from mlx_stella.errors import OutputError, StoreError
+from mlx_stella.retrieval.stamp import absolute, fingerprint, refuse_differences, revision
+
+NAME = "manifest.json"
+FORMAT = 1
+"""Of the folder; another number is another layout."""
+
+_TOLD = ("version", "input", "model", "revision")
+"""Said to people; the same content and the same weights may come by other names."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of parts records.
+
+    Attributes:
+        format: see FORMAT; version: of the package that made it.
+        input, input_bytes, input_blake2b, field: the file, and its column.
+        rows: of the input; part_rows: of each part but the last.
+        model, revision, fingerprint: as in an index's stamp.
+        dim: the size of the vectors, which names the Dense head; dtype: what they were made in.
+        prompt, normalize, max_length, on_long: as ``Encoder.encode`` takes them.
+    """
+
+    format: int
+    version: str
+    input: str
+    input_bytes: int
+    input_blake2b: str
+    field: str
+    rows: int
+    part_rows: int
+    model: str
+    revision: str
+    fingerprint: str
+    dim: int
+    dtype: str
+    prompt: str
+    normalize: bool
+    max_length: int
+    on_long: str
+
+    @property
+    def parts(self) -> int:
+        """How many there are; one, and empty, where there are no rows."""
+        return max(1, -(-self.rows // self.part_rows))
+
+    def rows_of(self, part: int) -> range:
+        """The numbers of the rows of a part."""
+        return range(part * self.part_rows, min((part + 1) * self.part_rows, self.rows))
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that makes the vectors what they are; each part carries it."""
+        told = {name: value for name, value in asdict(self).items() if name not in _TOLD}
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None where the folder is new or empty.
+
+    Raises:
+        StoreError: it is of another version or damaged, or the folder holds something else.
+    """
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if any(not entry.name.startswith(".") for entry in folder.glob("*")):
+            raise StoreError(
+                f"{folder}: holds files, but no {NAME}; remedy: a new or an empty folder"
+            ) from None
+        return None
+    except ValueError:
+        data = None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; remedy: check the path") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise StoreError(f"{path}: not of this version; remedy: another folder")
+    try:
+        return Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
+    except KeyError as error:
+        raise StoreError(f"{path}: lacks {error}; remedy: another folder") from None
+
+
+def settle(
+    folder: Path,
+    source: Source,
+    encoder: Encoder,
+    name: str,
+    version: str,
+    part_rows: int,
+    options: EncodeOptions,
+) -> Manifest:
+    """The manifest of a folder, written if there is none yet.
+
+    Args:
+        name: what the encoder was loaded by.
+        options: what the encoder is called with.
+
+    Raises:
+        StoreError: the folder was made of something else, or otherwise; the difference is named.
+        InputError: the source cannot be read.
+        OutputError: it cannot be written.
+    """
+    made = read(folder)
+    is_known = made and (made.input_blake2b, made.field) == (source.blake2b, source.field)
+    directory = encoder.checkpoint.directory
+    dim, max_length = options.get("dim"), options.get("max_length")
+    prompt = [options.get(key) for key in ("prompt_name", "prompt", "instruction")]
+    wanted = Manifest(
+        format=FORMAT,
+        version=version,
+        input=source.path.name,
+        input_bytes=source.size_bytes,
+        input_blake2b=source.blake2b,
+        field=source.field,
+        rows=made.rows if is_known else 0 if made else source.count(),
+        part_rows=made.part_rows if made else part_rows,
+        model=absolute(name),
+        revision=revision(directory),
+        fingerprint=fingerprint(directory),
+        dim=encoder.default_dim if dim is None else dim,
+        dtype=encoder.dtype,
+        prompt=encoder.checkpoint.prompts.choose(*prompt),
+        normalize=options.get("normalize", True),
+        max_length=encoder.checkpoint.max_seq_length if max_length is None else max_length,
+        on_long=options.get("on_long", "truncate"),
+    )
+    if made is None:
+        _write(folder, wanted)
+        return wanted
+    if made.input_blake2b != wanted.input_blake2b:
+        raise StoreError(
+            f"{folder}: was made of other content than {source.path} has; remedy: another folder"
+        )
+    if made.fingerprint != wanted.fingerprint:
+        raise StoreError(
+            f"{folder}: was made with {made.model}, not {wanted.model}; remedy: that model, or "
+            "another folder"
+        )
+    names = [field.name for field in fields(Manifest) if field.name not in _TOLD]
+    refuse_differences(made, wanted, names, str(folder))
+    return made
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    temporary = folder / f".{NAME}"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(manifest), indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / NAME)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: could not be written ({error.strerror or error}); remedy: free some space "
+            "or choose another place"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
