@@ -6,6 +6,7 @@ from mlx_stella.errors import MissingExtraError
 
 EXTRAS = {
     "search": ("lancedb", "pyarrow", "semantic_text_splitter", "pypdf", "pathspec"),
+    "qdrant": ("qdrant_client",),
 }
 """The extras of pyproject.toml, and packages that show that they are installed."""
 

@@ -10,6 +10,7 @@ from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.files import scan
 from mlx_stella.retrieval.indexing import Report, index
 from mlx_stella.retrieval.lance import LanceStore
+from mlx_stella.retrieval.store import Store
 
 DIM = 16
 TOKENIZER = Path(__file__).parent / "checkpoints" / "tiny-stella-400m" / "tokenizer.json"
@@ -22,16 +23,27 @@ def embed(texts: Sequence[str]) -> np.ndarray:
     return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
 
 
-def run_index(uri: Path, *paths: Path, embed=embed, tell=lambda *_: None, **options) -> Report:
+def store_of(uri: Path | str) -> Store:
+    """As `open_store` chooses it, without importing MLX: kill_indexer.py starts many processes."""
+    if "://" not in str(uri):
+        return LanceStore(str(uri))
+    from mlx_stella.retrieval.qdrant import QdrantStore
+
+    return QdrantStore(str(uri))
+
+
+def run_index(
+    uri: Path | str, *paths: Path, embed=embed, tell=lambda *_: None, **options
+) -> Report:
     """Index folders with chunks of 32 tokens."""
     fields = options.pop("fields", ())
     chunker = Chunker(TOKENIZER.read_text(), 32, 4)
-    return index(LanceStore(str(uri)), scan(paths, **options), fields, chunker, embed, tell)
+    return index(store_of(uri), scan(paths, **options), fields, chunker, embed, tell)
 
 
-def contents(uri: Path) -> list[tuple]:
+def contents(uri: Path | str) -> list[tuple]:
     """All that an index holds, in order of file and chunk."""
     found = []
-    for rows, vectors in LanceStore(str(uri)).blocks():
+    for rows, vectors in store_of(uri).blocks():
         found += [(row, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)]
     return sorted(found, key=lambda pair: (pair[0].key, pair[0].content_hash, pair[0].number))

@@ -7,13 +7,26 @@ import numpy as np
 import pytest
 
 pytest.importorskip("lancedb")
-from indexing import DIM, contents, embed, run_index
+from indexing import DIM, contents, embed, run_index, store_of
 
 from mlx_stella.errors import StoreError, VectorError
 from mlx_stella.retrieval import indexing, lance, lock
 from mlx_stella.retrieval.lance import LanceStore
 from mlx_stella.retrieval.searching import fuse, search, snippet
 from mlx_stella.retrieval.store import Filter, Hit
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*[Ll]ocal:UserWarning")  # Qdrant's local mode
+
+
+@pytest.fixture(params=["lance", "qdrant"])
+def uri(request, tmp_path, monkeypatch) -> str:
+    """The address of an index to be: a folder, or a collection of Qdrant in its local mode."""
+    if request.param == "lance":
+        return str(tmp_path / "idx")
+    qdrant = pytest.importorskip("mlx_stella.retrieval.qdrant", reason="needs qdrant-client")
+    client = qdrant.QdrantClient(":memory:")
+    monkeypatch.setattr(qdrant, "connect", lambda url: client)
+    return "qdrant+http://localhost:6333/idx"
 
 
 @pytest.fixture
@@ -33,8 +46,7 @@ def counts(report) -> tuple[int, int, int, int]:
     return report.unchanged, report.embedded, report.reused, report.removed
 
 
-def test_only_what_changed_is_embedded(tmp_path, folder):
-    uri = tmp_path / "idx"
+def test_only_what_changed_is_embedded(uri, folder):
     assert counts(run_index(uri, folder)) == (0, 3, 0, 0)
     assert counts(run_index(uri, folder)) == (3, 0, 0, 0)
     (folder / "a.md").write_text("white tea")
@@ -51,8 +63,8 @@ def test_only_what_changed_is_embedded(tmp_path, folder):
     )
 
 
-def test_a_second_folder_leaves_the_first_alone(tmp_path, folder):
-    uri, other = tmp_path / "idx", tmp_path / "other"
+def test_a_second_folder_leaves_the_first_alone(uri, tmp_path, folder):
+    other = tmp_path / "other"
     other.mkdir()
     (other / "a.md").write_text("rooibos")
     run_index(uri, folder)
@@ -64,8 +76,7 @@ def test_a_second_folder_leaves_the_first_alone(tmp_path, folder):
     assert counts(run_index(uri, folder)) == (2, 0, 0, 1)
 
 
-def test_a_file_that_cannot_be_read_keeps_its_rows(tmp_path, folder):
-    uri = tmp_path / "idx"
+def test_a_file_that_cannot_be_read_keeps_its_rows(uri, folder):
     run_index(uri, folder)
     before = contents(uri)
     (folder / "a.md").write_bytes(b"caf\xe9")
@@ -78,7 +89,7 @@ def test_a_file_that_cannot_be_read_keeps_its_rows(tmp_path, folder):
     assert contents(uri) == before
 
 
-def test_a_file_that_vanishes_or_changes_meanwhile_fails_alone(tmp_path, folder, monkeypatch):
+def test_a_file_that_vanishes_or_changes_meanwhile_fails_alone(uri, folder, monkeypatch):
     monkeypatch.setattr(indexing, "FIRST_BATCH", 1)
     monkeypatch.setattr(indexing, "LARGEST_BATCH", 1)
     (folder / "long.md").write_text("\n\n".join(f"paragraph {n} " * 9 for n in range(5)))
@@ -88,30 +99,30 @@ def test_a_file_that_vanishes_or_changes_meanwhile_fails_alone(tmp_path, folder,
             (folder / "b.md").unlink()
         (folder / "long.md").write_text((folder / "long.md").read_text() + "more")
 
-    report = run_index(tmp_path / "idx", folder, tell=meddle)
+    report = run_index(uri, folder, tell=meddle)
     assert {note.key.name: note.reason.split(";")[0] for note in report.failed} == {
         "b.md": "No such file or directory",
         "long.md": "changed while it was read",
     }
-    assert names(tmp_path / "idx") == ["a.md", "c.md"]
+    assert names(uri) == ["a.md", "c.md"]
 
 
-def test_a_text_without_a_vector_fails_its_file_only(tmp_path, folder):
+def test_a_text_without_a_vector_fails_its_file_only(uri, folder):
     def fragile(texts):
         if "black tea" in texts:
             raise VectorError("not finite")
         return embed(texts)
 
-    report = run_index(tmp_path / "idx", folder, embed=fragile)
+    report = run_index(uri, folder, embed=fragile)
     assert [note.key.name for note in report.failed] == ["b.md"]
-    assert names(tmp_path / "idx") == ["a.md", "c.md"]
-    assert counts(run_index(tmp_path / "idx", folder)) == (2, 1, 0, 0)
+    assert names(uri) == ["a.md", "c.md"]
+    assert counts(run_index(uri, folder)) == (2, 1, 0, 0)
 
 
-def test_a_folder_that_cannot_be_read_keeps_its_rows(tmp_path, folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_keeps_its_rows(uri, folder, monkeypatch):
     (folder / "sub").mkdir()
     (folder / "sub" / "d.md").write_text("mate")
-    run_index(tmp_path / "idx", folder)
+    run_index(uri, folder)
     scandir = os.scandir
 
     def deny(path):
@@ -120,15 +131,15 @@ def test_a_folder_that_cannot_be_read_keeps_its_rows(tmp_path, folder, monkeypat
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    report = run_index(tmp_path / "idx", folder)
+    report = run_index(uri, folder)
     assert [(note.key.name, note.reason) for note in report.failed] == [
         ("sub", "Permission denied")
     ]
-    assert report.removed == 0 and "sub/d.md" in names(tmp_path / "idx")
+    assert report.removed == 0 and "sub/d.md" in names(uri)
 
 
-def test_names_and_texts_that_look_like_sql_are_text(tmp_path):
-    folder, uri = tmp_path / "files", tmp_path / "idx"
+def test_names_and_texts_that_look_like_sql_are_text(uri, tmp_path):
+    folder = tmp_path / "files"
     folder.mkdir()
     odd = [
         "x' OR '1'='1.md",
@@ -144,7 +155,7 @@ def test_names_and_texts_that_look_like_sql_are_text(tmp_path):
     (folder / odd[0]).write_text("changed")
     (folder / odd[1]).unlink()
     assert counts(run_index(uri, folder)) == (4, 1, 0, 1)
-    store, vector = LanceStore(str(uri)), embed(["words"])[0]
+    store, vector = store_of(uri), embed(["words"])[0]
 
     def found(*filters: Filter) -> set[str]:
         return {hit.row.key.name for hit in store.search(vector, 9, filters, exact=True)}
@@ -159,14 +170,14 @@ def test_names_and_texts_that_look_like_sql_are_text(tmp_path):
     assert len(words) == 5
 
 
-def test_exact_search_is_numpy_and_hybrid_is_the_fusion(tmp_path):
-    folder, uri = tmp_path / "files", tmp_path / "idx"
+def test_exact_search_is_numpy_and_hybrid_is_the_fusion(uri, tmp_path):
+    folder = tmp_path / "files"
     folder.mkdir()
     texts = [f"passage {n} about {'tea' if n % 3 else 'coffee'} number{n}" for n in range(60)]
     for number, text in enumerate(texts):
         (folder / f"{number:02}.md").write_text(text)
     run_index(uri, folder)
-    store, query = LanceStore(str(uri)), embed(["a question"])[0]
+    store, query = store_of(uri), embed(["a question"])[0]
     scores = embed(texts) @ query
     best = np.argsort(-scores)[:10]
     hits = search(store, "coffee number30", query, 10)
@@ -181,9 +192,9 @@ def test_exact_search_is_numpy_and_hybrid_is_the_fusion(tmp_path):
     assert [hit.row.chunk.text for hit in hybrid] == [texts[n] for n in expected]
 
 
-def test_fusion_adds_reciprocal_ranks(tmp_path, folder):
-    run_index(tmp_path / "idx", folder)
-    a, b, c = (Hit(0.5, row) for row, _ in contents(tmp_path / "idx"))
+def test_fusion_adds_reciprocal_ranks(uri, folder):
+    run_index(uri, folder)
+    a, b, c = (Hit(0.5, row) for row, _ in contents(uri))
     fused = fuse([[a, b, c], [c, a]])
     assert [hit.row for hit in fused] == [a.row, c.row, b.row]
     expected = [1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62]
@@ -253,12 +264,17 @@ def test_strange_and_damaged_indexes(tmp_path, folder):
         contents(uri)
 
 
-def test_rows_are_as_they_were_given(tmp_path, folder):
-    run_index(tmp_path / "idx", folder)
-    row, _ = contents(tmp_path / "idx")[0]
+def test_a_place_that_cannot_be_reached():
+    with pytest.raises(StoreError, match=r"nowhere://a/b: cannot be read .*remedy: its name"):
+        LanceStore("nowhere://a/b").count()
+
+
+def test_rows_are_as_they_were_given(uri, folder):
+    run_index(uri, folder)
+    row, _ = contents(uri)[0]
     odd = "\0 'quoted' \\ 日本 🚀 \u2028"
     chunk = dataclasses.replace(row.chunk, text=odd, heading=odd, record=odd)
     row = dataclasses.replace(row, chunk=chunk, number=1)
-    store = LanceStore(str(tmp_path / "idx"))
+    store = store_of(uri)
     store.add([row], embed([odd]))
-    assert row in [row for row, _ in contents(tmp_path / "idx")]
+    assert row in [row for row, _ in contents(uri)]

@@ -13,6 +13,7 @@ FLOORS = [
     {"errors"},
     {"config", "batching", "blas", "cpu", "progress", "prompts", "catalog", "formats", "extras"},
     {"layers", "pipeline", "arguments"},
+    {"mteb_prompts"},
     {"quantized"},
     {"models.bert", "models.new", "models.qwen2", "models.nv_embed", "heads"},
     {"models"},
@@ -31,6 +32,7 @@ FLOORS = [
     {"retrieval.store"},
     {
         "retrieval.lance",
+        "retrieval.qdrant",
         "retrieval.indexing",
         "retrieval.searching",
         "retrieval.export",
@@ -44,6 +46,7 @@ FLOORS = [
     {"bulk.parts"},
     {"bulk.embedding"},
     {"bulk.run"},
+    {"mteb"},
     {"cli.options", "cli.texts", "cli.progress"},
     {"cli.output", "cli.evaluation", "cli.folder"},
     {
@@ -74,6 +77,8 @@ DOORS = {
     "torch": {"tensors"},
     "lancedb": {"retrieval"},
     "pyarrow": {"retrieval", "bulk"},
+    "qdrant_client": {"retrieval"},
+    "mteb": {"mteb"},
     "semantic_text_splitter": {"retrieval"},
     "pypdf": {"retrieval"},
     "pathspec": {"retrieval"},

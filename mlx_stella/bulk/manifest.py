@@ -10,7 +10,7 @@ from mlx_stella.arguments import EncodeOptions
 from mlx_stella.bulk.source import Source
 from mlx_stella.encoder import Encoder
 from mlx_stella.errors import OutputError, StoreError
-from mlx_stella.retrieval.stamp import absolute, fingerprint, refuse_differences, revision
+from mlx_stella.retrieval.stamp import absolute, fingerprint, refuse_differences, revision_of
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -129,7 +129,7 @@ def settle(
         rows=made.rows if is_known else 0 if made else source.count(),
         part_rows=made.part_rows if made else part_rows,
         model=absolute(name),
-        revision=revision(directory),
+        revision=revision_of(directory),
         fingerprint=fingerprint(directory),
         dim=encoder.default_dim if dim is None else dim,
         dtype=encoder.dtype,

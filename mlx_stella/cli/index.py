@@ -19,7 +19,7 @@ def index(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders and files.")],
     to: Annotated[
         str,
-        typer.Option(help="The index: a folder, or s3://..."),
+        typer.Option(help="The index: a folder, s3://... or qdrant+http://HOST:6333/COLLECTION."),
     ],
     model: options.Model = None,
     dim: options.Dim = None,

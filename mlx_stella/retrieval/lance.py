@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from mlx_stella.errors import StoreError
-from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.files import Key
 from mlx_stella.retrieval.store import Filter, Hit, Row, State
 
@@ -121,8 +120,8 @@ class LanceStore:
             yield State(Key(root, name), content_hash, chunks, is_complete)
 
     def add(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
-        columns = list(zip(*(_values(row) for row in rows), strict=True))
-        arrays = [pa.array(c, kind) for c, (_, kind) in zip(columns, _COLUMNS, strict=True)]
+        fields = [row.to_fields() for row in rows]
+        arrays = [pa.array([row[name] for row in fields], kind) for name, kind in _COLUMNS]
         flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
         arrays.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
         schema = pa.schema([*_COLUMNS, ("vector", pa.list_(pa.float32(), vectors.shape[1]))])
@@ -183,7 +182,10 @@ class LanceStore:
                 query = query.nprobes(NPROBES).refine_factor(REFINE)
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
-            return [Hit(1 - row["_distance"], _row(row)) for row in query.to_arrow().to_pylist()]
+            return [
+                Hit(1 - row["_distance"], Row.from_fields(row))
+                for row in query.to_arrow().to_pylist()
+            ]
 
     def search_words(self, words: str, top: int, filters: Sequence[Filter]) -> list[Hit]:
         if (table := self._open(_ROWS)) is None or not words.strip():
@@ -192,14 +194,16 @@ class LanceStore:
             query = table.search(MatchQuery(words, "text")).limit(top).select([*_NAMES, "_score"])
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
-            return [Hit(row["_score"], _row(row)) for row in query.to_arrow().to_pylist()]
+            return [
+                Hit(row["_score"], Row.from_fields(row)) for row in query.to_arrow().to_pylist()
+            ]
 
     def blocks(self) -> Iterator[tuple[list[Row], np.ndarray]]:
         if (table := self._open(_ROWS)) is None:
             return
         with self._faults():
             for batch in table.search().select([*_NAMES, "vector"]).to_batches(_BLOCK_ROWS):
-                rows = [_row(row) for row in batch.select(_NAMES).to_pylist()]
+                rows = [Row.from_fields(row) for row in batch.select(_NAMES).to_pylist()]
                 yield rows, _matrix(batch["vector"])
 
     def _open(self, name: str) -> Any:
@@ -250,6 +254,8 @@ def _fault(uri: str, message: str) -> StoreError:
     else:
         start = " ".join(message.split())[:160]
         remedy = f"damaged, or not to be read ({start}); remedy: index again into a new folder"
+        if "://" in uri:
+            remedy = f"cannot be read ({start}); remedy: its name, the network, or the keys for it"
     return StoreError(f"{uri}: {remedy}")
 
 
@@ -289,26 +295,3 @@ def _matrix(column: Any) -> np.ndarray:
         column = column.combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
-
-
-def _values(row: Row) -> tuple:
-    chunk = row.chunk
-    return (
-        row.key.root,
-        row.key.name,
-        row.content_hash,
-        row.number,
-        row.is_last,
-        chunk.text,
-        chunk.text_hash,
-        chunk.start_line,
-        chunk.end_line,
-        chunk.heading,
-        chunk.record,
-    )
-
-
-def _row(values: dict[str, Any]) -> Row:
-    chunk = [values[name] for name in ("text", "start_line", "end_line", "heading", "record")]
-    key = Key(values["root"], values["file"])
-    return Row(key, values["content_hash"], values["number"], values["is_last"], Chunk(*chunk))

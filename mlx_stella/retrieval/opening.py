@@ -8,6 +8,7 @@ from pathlib import Path
 from mlx_stella import __version__
 from mlx_stella.encoder import Encoder
 from mlx_stella.errors import InputError, StoreError
+from mlx_stella.extras import require
 from mlx_stella.retrieval import lock
 from mlx_stella.retrieval.files import Scan, scan
 from mlx_stella.retrieval.stamp import Stamp, check_model, check_settings, make_stamp
@@ -18,7 +19,17 @@ STAMP, SOURCES = "stamp", "sources"
 
 
 def open_store(uri: str) -> Store:
-    """The store of an address: a folder or s3://..., both LanceDB."""
+    """The store of an address: qdrant+http://..., or LanceDB's: a folder or s3://...
+
+    Raises:
+        MissingExtraError: Qdrant's client is not installed.
+        InputError, StoreError: there can be no index at this address.
+    """
+    if uri.startswith("qdrant") and "://" in uri:
+        require("qdrant")
+        from mlx_stella.retrieval.qdrant import QdrantStore
+
+        return QdrantStore(uri)
     from mlx_stella.retrieval.lance import LanceStore
 
     return LanceStore(uri)

@@ -107,7 +107,7 @@ def make_stamp(
         format=FORMAT,
         version=version,
         model=absolute(name),
-        revision=revision(directory),
+        revision=revision_of(directory),
         fingerprint=fingerprint(directory),
         dim=dim,
         dtype=encoder.dtype,
@@ -176,6 +176,11 @@ def fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def revision_of(directory: Path) -> str:
+    """The commit of a snapshot in the Hub's cache, else ""."""
+    return directory.name if directory.parent.name == "snapshots" else ""
+
+
 def _checkpoint_files(directory: Path) -> Iterator[Path]:
     for pattern in ("*", "*/*"):
         for path in directory.glob(pattern):
@@ -188,8 +193,3 @@ def _checkpoint_files(directory: Path) -> Iterator[Path]:
 def absolute(name: str) -> str:
     """What a model was loaded by; a folder with its whole path."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
-
-
-def revision(directory: Path) -> str:
-    """The commit of a snapshot in the Hub's cache, else ""."""
-    return directory.name if directory.parent.name == "snapshots" else ""

@@ -4,7 +4,7 @@ All truth about what is done lies in the rows: a file is done when the row of it
 there and none before it is missing. There is no second record that could disagree.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,30 @@ class Row:
     number: int
     is_last: bool
     chunk: Chunk
+
+    def to_fields(self) -> dict[str, str | int | bool]:
+        """What a database keeps of it."""
+        return {
+            "root": self.key.root,
+            "file": self.key.name,
+            "content_hash": self.content_hash,
+            "number": self.number,
+            "is_last": self.is_last,
+            "text": self.chunk.text,
+            "text_hash": self.chunk.text_hash,
+            "start_line": self.chunk.start_line,
+            "end_line": self.chunk.end_line,
+            "heading": self.chunk.heading,
+            "record": self.chunk.record,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Row":
+        """Raises: KeyError: a field is missing."""
+        chunk = (fields[name] for name in ("text", "start_line", "end_line", "heading", "record"))
+        key = Key(fields["root"], fields["file"])
+        version = (fields["content_hash"], fields["number"], fields["is_last"])
+        return cls(key, *version, Chunk(*chunk))
 
 
 @dataclass(frozen=True)
