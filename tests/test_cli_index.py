@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -24,6 +25,13 @@ from mlx_stella.cli import main
 from mlx_stella.retrieval import lock
 
 TEXTS = {"a.md": "# Tea\n\ngreen tea leaves", "b.md": "coffee beans", "sub/c.py": "x = 'keys'\n"}
+
+
+def write(folder: Path, texts: dict[str, str]) -> None:
+    """Files by their names."""
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def run(*arguments: str, cwd, stdin: str = "", model: str = STELLA) -> tuple[int, str, str]:
@@ -62,9 +70,7 @@ def fail(*arguments: str, **options) -> str:
 
 @pytest.fixture
 def notes(tmp_path):
-    for name, text in TEXTS.items():
-        (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "notes" / name).write_text(text)
+    write(tmp_path / "notes", TEXTS)
     return tmp_path / "notes"
 
 
@@ -72,9 +78,7 @@ def notes(tmp_path):
 def made(tmp_path_factory):
     """An index of three files that only reading tests use."""
     root = tmp_path_factory.mktemp("made")
-    for name, text in TEXTS.items():
-        (root / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "notes" / name).write_text(text)
+    write(root / "notes", TEXTS)
     succeed("index", "notes", "--to", "idx", "--dim", "256", cwd=root)
     return root
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from indexing import TOKENIZER
 
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval import files, reading, rows
+from mlx_stella.retrieval import chunking, files, reading, rows
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.files import Key, SourceFile, scan
 from mlx_stella.tokenization import Tokenizer
@@ -56,6 +56,19 @@ def test_gitignore_hidden_files_and_the_index_itself(tmp_path):
     assert names(found) == ["a.md", "sub/c.md", "sub/keep.log"]
     assert names(scan([tmp_path], ["*.log"])) == ["sub/keep.log"]
     assert names(scan([tmp_path], ["sub/*.md"])) == ["sub/c.md"]
+
+
+def test_gitignore_of_the_repository_above(tmp_path):
+    for name in ("docs/a.md", "docs/b.log", "docs/sub/c.tmp", "docs/sub/d.md", "build/e.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("words")
+    (tmp_path / ".gitignore").write_text("*.log\n/build/\n")
+    (tmp_path / "docs" / ".gitignore").write_text("sub/*.tmp\n")
+    assert names(scan([tmp_path / "docs" / "sub"])) == ["c.tmp", "d.md"]  # no repository yet
+    (tmp_path / ".git").mkdir()
+    assert names(scan([tmp_path / "docs"])) == ["a.md", "sub/d.md"]
+    assert names(scan([tmp_path / "docs" / "sub"])) == ["d.md"]
+    assert names(scan([tmp_path / "build"])) == ["e.md"]  # for it was asked for
 
 
 def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):
@@ -252,6 +265,18 @@ def test_chunks_fit_and_lose_nothing(tmp_path):
         assert words <= covered
         if not overlap:
             assert "".join("".join(c.text for c in chunks).split()) == "".join(text.split())
+
+
+def test_a_long_text_is_split_block_by_block(monkeypatch):
+    monkeypatch.setattr(chunking, "BLOCK", 500)
+    chunker = Chunker(TOKENIZER.read_text(), 32, 0)
+    for text in (MARKDOWN * 5, "tea " * 1000, "茶" * 2000):
+        chunks = list(chunker.chunks(reading.Passage(text, "markdown")))
+        assert "".join("".join(c.text for c in chunks).split()) == "".join(text.split())
+        lines = text.split("\n")
+        for chunk in chunks:
+            stretch = "\n".join(lines[chunk.start_line - 1 : chunk.end_line])
+            assert chunk.text.strip() in stretch
 
 
 def test_a_definition_is_the_heading_of_code(tmp_path):

@@ -48,7 +48,8 @@ FLOORS = [
     {"bulk.run"},
     {"mteb"},
     {"cli.options", "cli.texts", "cli.progress"},
-    {"cli.output", "cli.evaluation", "cli.folder"},
+    {"cli.output", "cli.evaluation", "cli.folder", "cli.hits"},
+    {"cli.corpus"},
     {
         "cli.embed",
         "cli.similarity",

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.corpus import QUESTIONS, search_corpus
+from mlx_stella.errors import InputError
 
 _PREFERRED, _PACKAGED = "stella-400m", "all-minilm-l6-v2"
 
@@ -21,14 +23,27 @@ def demo(
         typer.Option("--model", "-m", help="An alias, a Hub id or a directory."),
     ] = None,
     query: Annotated[
-        str | None, typer.Option(help="Print this text's embedding instead of the example.")
+        str | None,
+        typer.Option(
+            help="Print this text's embedding instead of the example; with --corpus: ask this."
+        ),
     ] = None,
+    corpus: Annotated[
+        bool,
+        typer.Option("--corpus", help="Index this package's README and code, and ask that."),
+    ] = False,
     dtype: options.Dtype = None,
 ) -> None:
     """Find the passage that answers each of two questions, and show the scores.
 
     Without --model: stella-400m, or all-minilm-l6-v2 where the Hub cannot be reached.
     """
+    if corpus:
+        from mlx_stella.extras import require
+
+        require("search")
+        if query is not None and not query.strip():
+            raise InputError("the query is empty; remedy: ask something")
     from mlx_stella import hub
     from mlx_stella.loading import load
     from mlx_stella.published import retrieval_example
@@ -39,6 +54,9 @@ def demo(
     print(f"Model:  {model}, {encoder.dtype}, {encoder.default_dim} dimensions")
     print(f"Why:    {reason}\n")
 
+    if corpus:
+        search_corpus(encoder, model, QUESTIONS if query is None else (query,))
+        return
     if query is not None:
         vector = encoder.encode_query(query)
         print(f"Query: {query}")

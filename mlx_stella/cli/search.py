@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.hits import print_hits
 from mlx_stella.errors import InputError
-
-_WIDTH = 100
 
 
 def search(
@@ -58,7 +57,11 @@ def search(
     for words, vector in zip(queries, vectors, strict=True):
         hits = search(store, words, vector, top, filters, hybrid, exact)
         if not as_json:
-            _print_table(hits, words, query == "-")
+            if query == "-":
+                print(f"Query: {options.printable(words)}")
+            print_hits(hits, words)
+            if query == "-":
+                print()
         elif query == "-":
             print(json.dumps({"query": words, "hits": [_object(hit) for hit in hits]}))
         else:
@@ -79,24 +82,3 @@ def _object(hit) -> dict[str, Any]:
     from mlx_stella.retrieval.export import describe
 
     return {"score": hit.score, **describe(hit.row)}
-
-
-def _print_table(hits, words: str, is_one_of_many: bool) -> None:
-    from mlx_stella.retrieval.searching import snippet
-
-    if is_one_of_many:
-        print(f"Query: {options.printable(words)}")
-    if not hits:
-        print("nothing found", file=sys.stderr)
-    is_one_root = len({hit.row.key.root for hit in hits}) == 1
-    for hit in hits:
-        row = hit.row
-        name = row.key.name if is_one_root else f"{row.key.root}/{row.key.name}"
-        first, last = row.chunk.start_line, row.chunk.end_line
-        lines = f"{first}-{last}" if last > first else f"{first}"
-        record = f" {row.chunk.record}" if row.chunk.record else ""
-        heading = f"  {row.chunk.heading}" if row.chunk.heading else ""
-        print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
-        print("        " + options.printable(snippet(row.chunk.text, words, _WIDTH)))
-    if is_one_of_many:
-        print()

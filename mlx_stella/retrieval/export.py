@@ -1,5 +1,6 @@
 """An index as files for other programs: Parquet, or .npy with a .jsonl beside it."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -38,8 +39,9 @@ def export(store: Store, dim: int, output: Path) -> int:
             "or choose another place"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
-        _beside(temporary).unlink(missing_ok=True)
+        for path in (temporary, _beside(temporary)):
+            with contextlib.suppress(OSError):  # of a folder that cannot be written to
+                path.unlink()
 
 
 def describe(row: Row) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def _write_npy(store: Store, dim: int, output: Path, temporary: Path) -> int:
             written += len(rows)
     if written != count:
         raise OutputError(f"{output}: the index changed meanwhile; remedy: run it again")
-    _beside(temporary).replace(_beside(output))
     temporary.replace(output)
+    _beside(temporary).replace(_beside(output))
     return written
 
 

@@ -10,8 +10,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlx_stella.errors import InputError
+
+if TYPE_CHECKING:
+    import pathspec
 
 ROW_ENDINGS = (".jsonl", ".csv", ".parquet")
 """Files of many texts, a text a row; they are streamed and may be of any size."""
@@ -125,26 +129,29 @@ def _refuse_nested(found: Scan) -> None:
                 raise InputError(f"{root}: lies in {other}; remedy: name one of them")
 
 
+_Ignores = tuple[str, "pathspec.GitIgnoreSpec"]
+"""A folder's path with a slash behind it, and the patterns of its .gitignore."""
+
+
 def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
     """Files below a folder, in order, with the .gitignore of every folder on the way."""
-    import pathspec
 
-    def visit(folder: Path, ignores: list[tuple[str, pathspec.GitIgnoreSpec]]) -> None:
-        prefix = _text(folder)[len(root) :].replace(os.sep, "/").lstrip("/")
-        prefix = f"{prefix}/" if prefix else ""
+    def visit(folder: Path, ignores: list[_Ignores]) -> None:
+        here = _text(folder).rstrip("/") + "/"
+        prefix = here[len(root) :].lstrip("/")
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
             return
         if any(entry.name == ".gitignore" and entry.is_file() for entry in entries):
-            ignores = [*ignores, (prefix, _read_ignores(folder / ".gitignore"))]
+            ignores = [*ignores, (here, _read_ignores(folder / ".gitignore"))]
         for entry in entries:
             name = prefix + _text(entry.name)
             if entry.name.startswith("."):
                 continue
             is_folder = entry.is_dir(follow_symlinks=False)
-            if _is_ignored(name + "/" * is_folder, ignores):
+            if _is_ignored(here + _text(entry.name) + "/" * is_folder, ignores):
                 continue
             if is_folder and Path(entry.path) == exclude:
                 continue
@@ -153,7 +160,18 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
             elif _matches(name, found.globs):
                 _take(found, Key(root, name), Path(entry.path))
 
-    visit(folder, [])
+    visit(folder, _ignores_above(folder))
+
+
+def _ignores_above(folder: Path) -> list[_Ignores]:
+    """Those of the same git repository; none if they leave out the folder that was asked for."""
+    above = [folder, *folder.parents]
+    repository = next((i for i, path in enumerate(above) if os.path.lexists(path / ".git")), 0)
+    ignores = [
+        (_text(path).rstrip("/") + "/", _read_ignores(path / ".gitignore"))
+        for path in reversed(above[1 : repository + 1])
+    ]
+    return [] if _is_ignored(_text(folder) + "/", ignores) else ignores
 
 
 def _take(found: Scan, key: Key, path: Path) -> None:
@@ -183,7 +201,7 @@ def _take(found: Scan, key: Key, path: Path) -> None:
         found.files.append(SourceFile(key, path))
 
 
-def _read_ignores(path: Path):
+def _read_ignores(path: Path) -> "pathspec.GitIgnoreSpec":
     import pathspec
 
     try:
@@ -205,10 +223,10 @@ def _valid_patterns(lines: Sequence[str]) -> Iterator[str]:
         yield line
 
 
-def _is_ignored(name: str, ignores) -> bool:
+def _is_ignored(path: str, ignores: list[_Ignores]) -> bool:
     """The last .gitignore that has an opinion decides, as git has it."""
-    for prefix, spec in reversed(ignores):
-        verdict = spec.check_file(name.removeprefix(prefix)).include
+    for folder, spec in reversed(ignores):
+        verdict = spec.check_file(path.removeprefix(folder)).include
         if verdict is not None:
             return verdict
     return False

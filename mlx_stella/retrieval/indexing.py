@@ -88,7 +88,6 @@ class _Run:
         self._chunks = 0
         self._partial: dict[Key, str] = {}  # versions of which not all rows are stored yet
         self._given_up: set[Key] = set()
-        self._changed = False
         self.report = Report(skipped=list(found.skipped), failed=list(found.failed))
 
     def run(self) -> Report:
@@ -102,8 +101,7 @@ class _Run:
         self._flush()
         self._remove_missing()
         self.report.files = len(stored_versions(self._store)) + len(self.report.empty)
-        if self._changed:
-            self._store.finish()
+        self._store.finish()  # even if nothing changed: the run before may have been killed
         self._write_report()
         return self.report
 
@@ -122,8 +120,8 @@ class _Run:
         is_empty = True
         for number, (chunk, is_last) in enumerate(_mark_last(chunks)):
             is_empty = False
-            if is_last and _last_change(file) != before:
-                raise InputError("changed while it was read; remedy: run it again")
+            if is_last:
+                _check_unchanged(file, before)
             if number >= stored:
                 self._batch.append(Row(file.key, content_hash, number, is_last, chunk))
             if len(self._batch) >= self._batch_size:
@@ -131,6 +129,7 @@ class _Run:
             if file.key in self._given_up:
                 return
         if is_empty:
+            _check_unchanged(file, before)
             self.report.empty[file.key] = content_hash
             self._remove(file.key, list(versions))
 
@@ -160,7 +159,6 @@ class _Run:
         if not rows:
             return
         self._store.add(rows, np.stack([vectors[row.chunk.text_hash] for row in rows]))
-        self._changed = True
         embedded = len({row.chunk.text_hash for row in rows} & set(new))
         self.report.embedded += embedded
         self.report.reused += len(rows) - embedded
@@ -217,7 +215,6 @@ class _Run:
     def _remove(self, key: Key, content_hashes: list[str]) -> None:
         if content_hashes:
             self._store.delete(key, content_hashes)
-            self._changed = True
 
     def _write_report(self) -> None:
         """Keep reasons for `status`, and those of files that this run did not look at."""
@@ -262,6 +259,11 @@ def _mark_last(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, bool]]:
         previous = chunk
     if previous is not None:
         yield previous, True
+
+
+def _check_unchanged(file: SourceFile, before: tuple[int, int]) -> None:
+    if _last_change(file) != before:
+        raise InputError("changed while it was read; remedy: run it again")
 
 
 def _last_change(file: SourceFile) -> tuple[int, int]:

@@ -251,6 +251,8 @@ def _fault(uri: str, message: str) -> StoreError:
         remedy = "the disk is full; remedy: free some space and run it again, nothing is lost"
     elif "permission denied" in low or "read-only file system" in low:
         remedy = "it cannot be written to; remedy: another place, or its permissions"
+    elif "object store provider" in low or "lancedb cloud" in low:
+        remedy = "no address of an index; remedy: a folder, or s3://..."
     else:
         start = " ".join(message.split())[:160]
         remedy = f"damaged, or not to be read ({start}); remedy: index again into a new folder"
@@ -262,8 +264,8 @@ def _fault(uri: str, message: str) -> StoreError:
 def _approximate(rows: int) -> IvfSq:
     """Cells of some 400 rows whose vectors are stored in a byte a number.
 
-    With 100,000 clustered vectors of 1024 it was built faster than IVF_PQ and IVF_RQ, at the same
-    recall and latency, and it has no sizes to choose.
+    Of 100,000 vectors (scripts/bench_search.py) it was built faster than IVF_PQ and HNSW_SQ and
+    found more of the exact ten: 1.00 against 0.89 and 0.99 with real ones of 384 dimensions.
     """
     return IvfSq(
         distance_type="cosine",

@@ -45,8 +45,9 @@ def writing(uri: str, *, together: bool = False) -> Iterator[Callable[[], None]]
         _take(descriptor, fcntl.LOCK_SH if together else fcntl.LOCK_EX, uri)
         if not together:
             holder = json.dumps({"process": os.getpid(), "machine": socket.gethostname()})
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            with contextlib.suppress(OSError):  # the disk is full: the lock is held all the same
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
         yield lambda: _take(descriptor, fcntl.LOCK_SH, uri)
     finally:
         os.close(descriptor)

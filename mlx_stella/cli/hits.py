@@ -1,0 +1,30 @@
+"""Hits of a search as a table for people."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlx_stella.cli import options
+
+if TYPE_CHECKING:
+    from mlx_stella.retrieval.store import Hit
+
+_WIDTH = 100
+
+
+def print_hits(hits: "Sequence[Hit]", words: str) -> None:
+    """Print two lines a hit: where it stands, and what of it answers the words of a question."""
+    from mlx_stella.retrieval.searching import snippet
+
+    if not hits:
+        print("nothing found", file=sys.stderr)
+    is_one_root = len({hit.row.key.root for hit in hits}) == 1
+    for hit in hits:
+        row = hit.row
+        name = row.key.name if is_one_root else f"{row.key.root}/{row.key.name}"
+        first, last = row.chunk.start_line, row.chunk.end_line
+        lines = f"{first}-{last}" if last > first else f"{first}"
+        record = f" {row.chunk.record}" if row.chunk.record else ""
+        heading = f"  {row.chunk.heading}" if row.chunk.heading else ""
+        print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
+        print("        " + options.printable(snippet(row.chunk.text, words, _WIDTH)))
