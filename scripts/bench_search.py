@@ -1,7 +1,9 @@
 """Time the search of an index: approximate, exact and hybrid, with the recall of the first.
 
     $ python scripts/bench_search.py
-    100,000 vectors x 1024, drawn
+    100,000 vectors x 1024, drawn; 200 questions
+    stored in 6 s, indexed in 15 s, peak 858 MB
+    indexed    11.8 ms, 95 %   14.2 ms; under 50 ms holds
     ...
 
 Builds a LanceDB store through the package's own store, then asks it one question at a time. Two

@@ -1,7 +1,10 @@
 """The corpus of ``mlx-stella demo --corpus``: this package's README and the code of its search.
 
     $ mlx-stella demo --corpus --model all-minilm-l6-v2
-    $SAMPLE
+    ...
+    Query:  How are rankings by meaning and by words combined?
+    0.4677  retrieval/searching.py:40-50  def fuse(rankings
+            def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]: ...
 
 Both are on every machine that has the package: in a clone the README is the file, elsewhere it is
 what the installed package's metadata holds of it. Nothing is fetched.
