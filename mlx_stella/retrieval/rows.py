@@ -199,7 +199,7 @@ def _parse_parquet(
 
     try:
         # Columns are read in small pieces, as a group of rows may be larger than memory.
-        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES) as file:
+        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
             columns = file.schema_arrow.names
             for field in fields:
                 if field not in columns:
