@@ -264,9 +264,16 @@ def test_strange_and_damaged_indexes(tmp_path, folder):
         contents(uri)
 
 
-def test_a_place_that_cannot_be_reached():
-    with pytest.raises(StoreError, match=r"nowhere://a/b: cannot be read .*remedy: its name"):
+def test_a_place_that_cannot_be_reached(monkeypatch):
+    with pytest.raises(StoreError, match="nowhere://a/b: no address of an index; remedy"):
         LanceStore("nowhere://a/b").count()
+
+    def connect(uri):
+        raise RuntimeError("Failed to connect to namespace: RetryError")  # LanceDB's, for S3
+
+    monkeypatch.setattr(lance.lancedb, "connect", connect)
+    with pytest.raises(StoreError, match=r"s3://a/b: cannot be read .*remedy: its name"):
+        LanceStore("s3://a/b").count()
 
 
 def test_rows_are_as_they_were_given(uri, folder):

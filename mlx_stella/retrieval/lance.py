@@ -253,7 +253,7 @@ def _fault(uri: str, message: str) -> StoreError:
     elif "permission denied" in low or "read-only file system" in low:
         remedy = "it cannot be written to; remedy: another place, or its permissions"
     elif "object store provider" in low or "lancedb cloud" in low:
-        remedy = "no address of an index; remedy: a folder, or s3://..."
+        remedy = "no address of an index; remedy: a folder, s3://... or qdrant+http://..."
     else:
         start = " ".join(message.split())[:160]
         remedy = f"damaged, or not to be read ({start}); remedy: index again into a new folder"
