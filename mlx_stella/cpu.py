@@ -77,6 +77,7 @@ def scaled_dot_product_attention(
     return (attended[..., :E] / attended[..., E:]).reshape(B, H, L, E)
 
 
+@mx.custom_function
 def _power_of_two(x: mx.array) -> mx.array:
     """2**x for |x| up to 126, as 2**n * 2**f with n whole and |f| <= 1/2."""
     shifted = x + _ROUNDING
@@ -84,6 +85,12 @@ def _power_of_two(x: mx.array) -> mx.array:
     # The last bits of shifted are n; moved to the exponent's place they multiply by 2**n.
     exponent = mx.left_shift(mx.view(shifted, mx.int32), 23)
     return mx.view(mx.view(mantissa, mx.int32) + exponent, mx.float32)
+
+
+@_power_of_two.vjp
+def _power_of_two_vjp(x: mx.array, cotangent: mx.array, power: mx.array) -> mx.array:
+    """Bits moved about have no derivative; 2**x has."""
+    return cotangent * power * math.log(2)
 
 
 def _horner(coefficients: tuple[float, ...], x: mx.array) -> mx.array:

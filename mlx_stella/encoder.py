@@ -13,6 +13,7 @@ from mlx_stella.batching import plan
 from mlx_stella.checkpoint import Checkpoint
 from mlx_stella.errors import ConfigError, InputError, StellaWarning
 from mlx_stella.memory import Memory
+from mlx_stella.padding import pad
 from mlx_stella.progress import Progress, Reporter
 from mlx_stella.windows import Window, check_lengths, check_vectors, windows
 
@@ -368,26 +369,9 @@ class Encoder:
         self, ids: Sequence[Sequence[int]], masked: int, sizes: Sequence[int], normalize: bool
     ) -> list[mx.array]:
         """One batch of token ids to (B, size) float32 for each size."""
-        lengths = np.array([len(row) for row in ids])
-        length = lengths.max()
-        padded = np.zeros((len(ids), length), np.int32)  # id 0 exists everywhere; it is masked out
-        for row, row_ids in enumerate(ids):
-            padded[row, : len(row_ids)] = row_ids
-        if padded.max() >= (vocabulary := self.checkpoint.args.vocab_size):
-            raise ConfigError(
-                f"{self.checkpoint.backbone_directory / 'tokenizer.json'}: gives token "
-                f"{padded.max()}, beyond the model's vocabulary of {vocabulary}; remedy: download "
-                "the repository again, whole"
-            )
-        positions = np.arange(length)
-        attention_mask = pooling_mask = None
-        if lengths.min() < length:
-            attention_mask = pooling_mask = mx.array(positions < lengths[:, None])
-        if masked:
-            pooling_mask = mx.array((positions < lengths[:, None]) & (positions >= masked))
-
-        hidden_states = self._backbone(mx.array(padded), attention_mask)
-        pooled = heads.pool(hidden_states, pooling_mask, self.checkpoint.pooling)
+        batch = pad(ids, masked, self.checkpoint)
+        hidden_states = self._backbone(batch.input_ids, batch.attention_mask)
+        pooled = heads.pool(hidden_states, batch.pooling_mask, self.checkpoint.pooling)
         outputs = []
         for size in sizes:
             weights = self._head(size)

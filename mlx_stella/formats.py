@@ -36,6 +36,10 @@ class Format:
         return f"{self.bits} bits in groups of {self.group_size}{mode}"
 
     @property
+    def is_affine(self) -> bool:
+        return self.mode == "affine"
+
+    @property
     def is_offered(self) -> bool:
         bits, group_sizes = _OFFERED.get(self.mode, ((), ()))
         return self.bits in bits and self.group_size in group_sizes

@@ -11,6 +11,7 @@ operands of products with weights take the type of the weights (float16, bfloat1
 the choice of type costs rounding, never range.
 """
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import mlx.core as mx
@@ -73,6 +74,38 @@ def range_scale(x: mx.array, max_row_norm: float) -> mx.array:
     bound = mx.maximum(peak, norm * max_row_norm) / 2**15
     # Not below 2**-60: a row of zeros needs some scale, too.
     return mx.power(2.0, mx.ceil(mx.log2(mx.maximum(bound, 2.0**-60))))
+
+
+Step = Callable[[mx.array], mx.array]
+"""Hidden states (B, L, D) to hidden states: a residual branch ``x + f(x)`` and maybe a norm, or a
+norm alone. The last product of a branch is what is added to x."""
+
+
+class Backbone(nn.Module):
+    """Token ids to hidden states, in steps that can be taken one at a time, too."""
+
+    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
+        """Token ids to hidden states.
+
+        Args:
+            input_ids: (B, L) int32, padded on the right.
+            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+
+        Returns:
+            (B, L, D) float32.
+        """
+        x = self.embed(input_ids)
+        for step in self.steps(input_ids.shape[1], attention_mask):
+            x = step(x)
+        return x
+
+    def embed(self, input_ids: mx.array) -> mx.array:
+        """(B, L) int32 -> (B, L, D) float32."""
+        raise NotImplementedError
+
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        """What follows the embeddings, in order, for texts of ``length`` tokens, padded."""
+        raise NotImplementedError
 
 
 class Embedding(nn.Embedding):

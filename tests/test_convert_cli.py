@@ -47,6 +47,18 @@ def test_sizes_before_any_work(source, tmp_path):
     assert b"float16" in subprocess.run(script, capture_output=True, check=True).stdout
 
 
+def test_calibrate(source, tmp_path):
+    options = ("--recipe", "auto", "--target-bits", "4.6", "--group-size", "32", "--seed", "3")
+    output = succeed("convert", source, *options, "-o", "out", cwd=tmp_path)
+    assert "bits to be chosen, in groups of 32" in output
+    assert "calibrating on 98 texts (the built-in set) takes up to" in output
+    facts = json.loads((tmp_path / "out/conversion.json").read_text())
+    assert facts["calibration"] == {
+        "texts": 98, "text_source": "the built-in set", "seed": 3, "target_bits": 4.6
+    }  # fmt: skip
+    assert facts["bits_per_weight"] <= 4.6
+
+
 @pytest.mark.parametrize(
     "arguments, pattern",
     [
@@ -57,6 +69,19 @@ def test_sizes_before_any_work(source, tmp_path):
         (("-o", "x", "--mode", "mxfp4", "--bits", "8"), "for mxfp4 4 bits in groups of 32"),
         (("-o", "no/x", "--bits", "4"), "is no folder"),
         (("-o", "x", "--eval-texts", "none.txt"), "none.txt"),
+        (("-o", "x", "--calibrate"), "--calibrate belongs to --bits"),
+        (("-o", "x", "--bits", "4", "--calibration-texts", "a.txt"), "belongs to --calibrate"),
+        (("-o", "x", "--bits", "4", "--seed", "1"), "--seed belongs to --calibrate"),
+        (("-o", "x", "--recipe", "auto"), "--target-bits belong together"),
+        (("-o", "x", "--bits", "4", "--target-bits", "4"), "--target-bits belong together"),
+        (("-o", "x", "--recipe", "auto", "--target-bits", "4", "--bits", "4"), "drop --bits"),
+        (("-o", "x", "--recipe", "auto", "--target-bits", "nan"), "nan bits per weight are"),
+        (("-o", "x", "--mode", "mxfp4", "--calibrate"), "--mode affine"),
+        (("-o", "x", "--bits", "4", "--calibrate", "--calibration-texts", "none.txt"), "none.txt"),
+        (
+            tuple("-o x --bits 4 --calibrate --calibration-texts a --eval-texts a".split()),
+            "compare on others",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(source, tmp_path, arguments, pattern):

@@ -41,3 +41,22 @@ def test_attention_is_that_of_mlx(kv_heads, masked):
     got = cpu.scaled_dot_product_attention(q, k, v, scale=0.25, mask=mask)
     expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=mask)
     np.testing.assert_allclose(got, expected, atol=3e-6)
+
+
+def test_derivatives_are_those_of_mlx():
+    rng = np.random.default_rng(6)
+    q, k, v = (mx.array(rng.normal(size=(2, 4, 9, 8)), mx.float32) for _ in "qkv")
+
+    def derivatives(kernel):
+        def total(*qkv):
+            outputs = kernel.scaled_dot_product_attention(*qkv, scale=0.3, mask=None)
+            return mx.square(outputs).sum()
+
+        return mx.grad(total, argnums=(0, 1, 2))(q, k, v)
+
+    for got, expected in zip(derivatives(cpu), derivatives(mx.fast), strict=True):
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+    x = mx.array(np.linspace(-9, 9, 201), mx.float32)
+    got = mx.grad(lambda x: cpu.silu(x).sum())(x)
+    sigmoid = 1 / (1 + np.exp(-np.array(x, np.float64)))
+    np.testing.assert_allclose(got, sigmoid * (1 + np.array(x) * (1 - sigmoid)), atol=2e-6)

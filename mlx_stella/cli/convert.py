@@ -41,8 +41,25 @@ def convert(
         typer.Option(help="How weights are coded; each mode but affine has one width and group."),
     ] = None,
     recipe: Annotated[
-        Literal["embeddings_3", "embeddings_4"] | None,
-        typer.Option(metavar="NAME", help="embeddings_3 or _4: embeddings in 3 or 4 bits."),
+        Literal["embeddings_3", "embeddings_4", "auto"] | None,
+        typer.Option(
+            metavar="NAME",
+            help="embeddings_3 or _4: embeddings in 3 or 4 bits; auto: each matrix in the bits "
+            "that serve --target-bits best, calibrated.",
+        ),
+    ] = None,
+    target_bits: Annotated[
+        float | None, typer.Option(help="Bits per weight, all counted, for --recipe auto.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Choose codes by what they do to vectors of texts.")
+    ] = False,
+    calibration_texts: Annotated[
+        str | None,
+        typer.Option(help="Texts to calibrate on: .txt or .jsonl (default: a built-in set)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of what calibration draws (default: 0).")
     ] = None,
     eval_texts: Annotated[
         str | None,
@@ -55,7 +72,23 @@ def convert(
     ] = None,
 ) -> None:
     """Convert a model: another type, or few bits a weight; compare both and write a card."""
-    is_quantized = bits is not None or mode is not None
+    is_auto = recipe == "auto"
+    if is_auto != (target_bits is not None):
+        raise InputError("--recipe auto and --target-bits belong together; remedy: give both")
+    if is_auto and bits is not None:
+        raise InputError("--recipe auto chooses the bits; remedy: drop --bits, or the recipe")
+    is_quantized = bits is not None or mode is not None or is_auto
+    calibrate = calibrate or is_auto
+    if calibrate and not is_quantized:
+        raise InputError("--calibrate belongs to --bits; remedy: give both")
+    for name, value in (("--calibration-texts", calibration_texts), ("--seed", seed)):
+        if value is not None and not calibrate:
+            raise InputError(f"{name} belongs to --calibrate; remedy: give both")
+    if calibration_texts is not None and calibration_texts == eval_texts:
+        raise InputError(
+            f"{eval_texts}: a model is close to its source on the texts it was calibrated on; "
+            "remedy: compare on others"
+        )
     if group_size is not None and not is_quantized:
         raise InputError("--group-size belongs to --bits; remedy: give both")
     if recipe is not None and not is_quantized:
@@ -65,13 +98,21 @@ def convert(
         raise InputError("no output given; remedy: --output DIRECTORY, or --dry-run")
 
     from mlx_stella import hub
-    from mlx_stella.cli.evaluation import evaluation_texts
+    from mlx_stella.cli import evaluation
     from mlx_stella.conversion.card import is_non_commercial, licence, size, table
     from mlx_stella.conversion.convert import Conversion, Request
 
-    texts = evaluation_texts(eval_texts)
+    texts = evaluation.evaluation_texts(eval_texts)
     found = hub.resolve(source)
-    conversion = Conversion(found, Request(dtype, format, recipe=recipe))
+    request = Request(
+        dtype,
+        format,
+        recipe=None if is_auto else recipe,
+        calibration=evaluation.calibration_texts(calibration_texts) if calibrate else None,
+        seed=seed or 0,
+        target_bits=target_bits,
+    )
+    conversion = Conversion(found, request)
     _print_plan(conversion, licence(found))
     if dry_run:
         return
@@ -98,17 +139,26 @@ def _print_plan(conversion: "Conversion", licence: str) -> None:
     sizes: Counter[str] = Counter()
     for piece in conversion.pieces:
         kind = str(piece.format or dtype) if piece.is_matrix else "norms and biases"
+        if piece.format is not None and conversion.chooses_widths:
+            kind = f"bits to be chosen, in groups of {piece.format.group_size}"
+        else:
+            sizes[kind] += piece.size_bytes(dtype)
         kinds[kind] += 1
-        sizes[kind] += piece.size_bytes(dtype)
     print(f"from {conversion.checkpoint.directory}, licence {licence}")
     for kind, count in kinds.most_common():
-        print(f"  {count:5} tensors  {size(sizes[kind]):>9}  {kind}")
+        taken = sizes.get(kind, conversion.backbone_bytes - sizes.total())
+        print(f"  {count:5} tensors  {size(taken):>9}  {kind}")
     parameters = conversion.checkpoint.parameters
     print(
         f"  {size(conversion.backbone_bytes)} of weights, "
         f"{8 * conversion.backbone_bytes / parameters:.2f} bits per weight, and "
         f"{size(conversion.other_bytes)} of heads, tokenizer and other files"
     )
+    if (calibration := conversion.calibration) is not None:
+        print(
+            f"  calibrating on {len(calibration.texts.texts)} texts ({calibration.texts.source}) "
+            f"takes up to {size(calibration.memory_bytes)} of memory"
+        )
 
 
 @contextmanager

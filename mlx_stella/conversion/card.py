@@ -68,6 +68,8 @@ def card(facts: Mapping[str, Any], rows: Sequence[Closeness], dims: Sequence[int
     what = f"quantized to {facts['format']}" if quantized else f"in {facts['dtype']}"
     if facts["recipe"]:
         what += f" (recipe {facts['recipe']})"
+    if calibration := facts["calibration"]:
+        what += f", calibrated on {calibration['texts']} texts ({calibration['text_source']}),"
     head = ["library_name: mlx", "pipeline_tag: sentence-similarity"]
     if source:
         head.insert(0, f"base_model: {source}")
@@ -86,8 +88,8 @@ def card(facts: Mapping[str, Any], rows: Sequence[Closeness], dims: Sequence[int
         'vectors = model.encode_document(["Green tea is made from unoxidised leaves."])',
         "```",
         "",
-        f"Sizes of vectors: {', '.join(map(str, dims))}. The Dense heads, norms and biases are the "
-        "source's, byte for byte.",
+        f"Sizes of vectors: {', '.join(map(str, dims))}. The Dense heads"
+        f"{' and norms' if calibration else ', norms and biases'} are the source's, byte for byte.",
     ]
     if facts["folded"]:
         lines.append(

@@ -3,8 +3,10 @@
 import json
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ import mlx.core as mx
 from mlx_stella import __version__, hub
 from mlx_stella.checkpoint import Checkpoint, open_checkpoint
 from mlx_stella.compare import Closeness, compare
-from mlx_stella.conversion import card, folder, output, plan, recipes, rounding
+from mlx_stella.conversion import calibration, card, folder, output, plan, recipes, rounding
+from mlx_stella.conversion.calibration import Calibration, Texts
 from mlx_stella.conversion.writer import SafetensorsWriter
+from mlx_stella.errors import InputError
 from mlx_stella.formats import Format
+from mlx_stella.quantization.allocate import WIDTHS
+from mlx_stella.weights import DTYPES
 
 Report = Callable[[str, int, int], None]
 """Told the name of a stage, and how much of it is done, of how much."""
@@ -30,20 +36,19 @@ class Request:
         format: of quantized matrices; None leaves all float.
         exceptions: other formats by layer of the model (None: float).
         recipe: a name for exceptions of a kind, see :mod:`mlx_stella.conversion.recipes`.
+        calibration: texts on which codes are chosen; None rounds.
+        seed: of what calibration draws.
+        target_bits: bits per weight, for which widths are chosen on those texts, too (so there
+            have to be some); the bits of ``format`` then do not count.
     """
 
     dtype: str
     format: Format | None = None
     exceptions: Mapping[str, Format | None] = field(default_factory=dict)
     recipe: str | None = None
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What both models are compared on: the texts, and words that say where they are from."""
-
-    texts: Sequence[str]
-    source: str
+    calibration: Texts | None = None
+    seed: int = 0
+    target_bits: float | None = None
 
 
 class Conversion:
@@ -53,13 +58,47 @@ class Conversion:
         """Raises CheckpointError or InputError if the source cannot be converted so."""
         self.source, self.request = source, request
         self.checkpoint = self._open(source.directory)
-        layers = plan.matrices(self.checkpoint)
+        self.format = request.format
+        if request.calibration is not None and (self.format is None or not self.format.is_affine):
+            raise InputError(
+                "calibration chooses the codes of affine groups; remedy: --bits, --mode affine"
+            )
         exceptions = dict(request.exceptions)
         if request.recipe is not None:
             exceptions |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
-        formats = {layer: exceptions.get(layer, request.format) for layer in layers}
-        widths = {layer: format for layer, format in formats.items() if format is not None}
-        self.pieces = plan.pieces(self.checkpoint, widths)
+        layers = plan.matrices(self.checkpoint)
+        self._plan({layer: exceptions.get(layer, request.format) for layer in layers})
+        if self.chooses_widths:
+            self._check_target()
+        self.calibration = None
+        if request.calibration is not None:
+            self.calibration = Calibration(self.checkpoint, request.calibration, request.seed)
+
+    def _plan(self, formats: Mapping[str, Format | None]) -> None:
+        """Set formats by layer of the model."""
+        self.formats = formats
+        chosen = {layer: format for layer, format in formats.items() if format is not None}
+        self.pieces = plan.pieces(self.checkpoint, chosen)
+
+    def _check_target(self) -> None:
+        least = 8 * calibration.least_bytes(self.pieces, self.request.dtype)
+        target, parameters = self.request.target_bits, self.checkpoint.parameters
+        if not target * parameters >= least:  # nor if it is not a number
+            bits = ceil(100 * least / parameters) / 100
+            raise InputError(
+                f"{target} bits per weight are too few: 2 bits throughout take "
+                f"{bits}, with scales, norms and biases; remedy: --target-bits {bits} or more"
+            )
+
+    @property
+    def chooses_widths(self) -> bool:
+        """Whether widths are chosen when the conversion is carried out."""
+        return self.request.target_bits is not None
+
+    @property
+    def _budget_bytes(self) -> int:
+        bits = min(self.request.target_bits, 32.0)  # it may be infinite
+        return int(bits * self.checkpoint.parameters / 8)
 
     def _open(self, directory: Path) -> Checkpoint:
         entry = self.source.entry
@@ -67,7 +106,9 @@ class Conversion:
 
     @property
     def backbone_bytes(self) -> int:
-        """On disk, as planned."""
+        """On disk, as planned; at most, where widths are yet to be chosen."""
+        if self.chooses_widths:
+            return self._budget_bytes
         return sum(piece.size_bytes(self.request.dtype) for piece in self.pieces)
 
     @property
@@ -89,10 +130,9 @@ class Conversion:
         output.check(target, self.checkpoint.directory, overwrite)
         output.check_space(target, self.backbone_bytes + self.other_bytes)
         with output.unfinished(target) as place:
-            folder.write(
-                self.checkpoint, place, self.request.dtype, self.request.format, self.pieces
-            )
-            size_bytes = self._write_weights(place, report)
+            calibrated = self._calibrate(report) if self.calibration is not None else ()
+            folder.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
+            size_bytes = self._write_weights(place, calibrated, report)
             peak_bytes = peak_memory_bytes()
             total = 2 * len(texts.texts)
             rows = compare(
@@ -107,13 +147,35 @@ class Conversion:
             (place / output.PROOF).write_text(json.dumps(facts, indent=2) + "\n")
         return facts, rows
 
-    def _write_weights(self, place: Path, report: Report) -> int:
+    def _calibrate(self, report: Report) -> rounding.Calibrated:
+        """Choose widths, if they are to be chosen; quantized matrices, as they are asked for."""
+        dtype = DTYPES[self.request.dtype]
+        sensitivities = self.calibration.measure(
+            [replace(self.format, bits=bits) for bits in WIDTHS] if self.chooses_widths else [],
+            dtype,
+            lambda *progress: report("measuring", *progress),
+        )
+        if self.chooses_widths:
+            self._choose(sensitivities.losses)
+        return self.calibration.matrices(
+            self.formats, sensitivities, dtype, lambda *progress: report("calibrating", *progress)
+        )
+
+    def _choose(self, losses: Mapping[str, Mapping[int, float]]) -> None:
+        """Set widths for the target; the commonest becomes the default that config.json states."""
+        widths = calibration.widths(self.pieces, losses, self._budget_bytes, self.request.dtype)
+        commonest, _ = Counter(widths.values()).most_common(1)[0]
+        self.format = replace(self.format, bits=commonest)
+        chosen = {layer: replace(self.format, bits=bits) for layer, bits in widths.items()}
+        self._plan({**self.formats, **chosen})
+
+    def _write_weights(self, place: Path, calibrated: rounding.Calibrated, report: Report) -> int:
         """Write the backbone's tensors; returns their bytes."""
         backbone = self.checkpoint.backbone_directory
         names = [name for piece in self.pieces for name in piece.names]
         writer = SafetensorsWriter(place / backbone.relative_to(self.checkpoint.directory), names)
         arrays = self.checkpoint.files.load()
-        for name, array in rounding.tensors(self.pieces, arrays, self.request.dtype):
+        for name, array in rounding.tensors(self.pieces, arrays, self.request.dtype, calibrated):
             writer.add(name, array)
             report("writing", writer.size_bytes, self.backbone_bytes)
         writer.finish()
@@ -128,14 +190,14 @@ class Conversion:
         texts: Texts,
         rows: Sequence[Closeness],
     ) -> dict[str, Any]:
-        format = self.request.format
         return {
             "name": target.name,
             "source": self.source.repo,
             "licence": card.licence(self.source),
             "dtype": self.request.dtype,
-            "format": None if format is None else str(format),
-            "recipe": self.request.recipe,
+            "format": self._format_words(),
+            "recipe": "auto" if self.chooses_widths else self.request.recipe,
+            "calibration": self._calibration_facts(),
             "folded": any(piece.part is None for piece in self.pieces),
             "parameters": self.checkpoint.parameters,
             "bits_per_weight": 8 * size_bytes / self.checkpoint.parameters,
@@ -147,6 +209,23 @@ class Conversion:
                 "dims": card.proof(rows),
             },
             "versions": {"mlx-stella": __version__, "mlx": mx.__version__},
+        }
+
+    def _format_words(self) -> str | None:
+        if self.format is None or not self.chooses_widths:
+            return None if self.format is None else str(self.format)
+        bits = [format.bits for format in self.formats.values() if format is not None]
+        return f"{min(bits)} to {max(bits)} bits in groups of {self.format.group_size}"
+
+    def _calibration_facts(self) -> dict[str, Any] | None:
+        if self.calibration is None:
+            return None
+        texts = self.calibration.texts
+        return {
+            "texts": len(texts.texts),
+            "text_source": texts.source,
+            "seed": self.calibration.seed,
+            "target_bits": self.request.target_bits,
         }
 
 

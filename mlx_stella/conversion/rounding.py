@@ -6,12 +6,9 @@ import mlx.core as mx
 
 from mlx_stella.conversion.plan import Piece, layer_of
 from mlx_stella.errors import WeightsError
+from mlx_stella.quantization.affine import LEAST_FLOAT16_SCALE
 from mlx_stella.quantized import Packed
 from mlx_stella.weights import DTYPES, fits_float16
-
-# Scales below are near the end of float16's range and have lost digits there; at 8 bits, 255
-# steps of such a scale are off by a step and more. They stay float32.
-_LEAST_FLOAT16_SCALE = 2.0**-13
 
 Calibrated = Iterable[tuple[str, Packed, mx.array | None]]
 """Path of a layer of the model, its quantized matrix, and its bias if that was corrected."""
@@ -82,7 +79,7 @@ def _matrix(piece: Piece, value: mx.array, dtype: str) -> list[mx.array]:
         return [cast]
     stored = mx.quantize(cast, **piece.format.config)
     mx.eval(stored)
-    if stored[1].dtype == mx.float16 and mx.abs(stored[1]).max().item() < _LEAST_FLOAT16_SCALE:
+    if stored[1].dtype == mx.float16 and mx.abs(stored[1]).max().item() < LEAST_FLOAT16_SCALE:
         stored = mx.quantize(value.astype(mx.float32), **piece.format.config)
         mx.eval(stored)
     return list(stored)

@@ -9,14 +9,25 @@ Checkpoints: infgrad/stella-base-zh, -large-zh, their -v2, stella-base-en-v2;
 sentence-transformers/all-MiniLM-L6-v2.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.config import BackboneArgs, Layers, Positive, Size
-from mlx_stella.layers import Embedding, Linear, attention, gelu, key_mask, split_heads
+from mlx_stella.layers import (
+    Backbone,
+    Embedding,
+    Linear,
+    Step,
+    attention,
+    gelu,
+    key_mask,
+    split_heads,
+)
 
 RENAMES = {
     "bert.": "",
@@ -110,8 +121,7 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(args)
         self.output = ResidualOutput(args.intermediate_size, args)
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        x = self.attention(x, mask)
+    def feed_forward(self, x: mx.array) -> mx.array:
         return self.output(self.intermediate(x), x)
 
 
@@ -120,13 +130,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = [Layer(args) for _ in range(args.num_hidden_layers)]
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        for layer in self.layer:
-            x = layer(x, mask)
-        return x
 
-
-class Model(nn.Module):
+class Model(Backbone):
     """BertModel without its pooler."""
 
     def __init__(self, args: ModelArgs):
@@ -134,14 +139,11 @@ class Model(nn.Module):
         self.embeddings = Embeddings(args)
         self.encoder = Encoder(args)
 
-    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
-        """Token ids to hidden states.
+    def embed(self, input_ids: mx.array) -> mx.array:
+        return self.embeddings(input_ids)
 
-        Args:
-            input_ids: (B, L) int32, padded on the right.
-            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
-
-        Returns:
-            (B, L, D) float32.
-        """
-        return self.encoder(self.embeddings(input_ids), key_mask(attention_mask))
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        mask = key_mask(attention_mask)
+        for layer in self.encoder.layer:
+            yield partial(layer.attention, mask=mask)
+            yield layer.feed_forward

@@ -9,8 +9,9 @@ biases in that projection. Post-norm, LayerNorm eps 1e-12. Later ports call the 
 change the result. The pooler is never used and is dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -27,9 +28,11 @@ from mlx_stella.config import (
     parse_rotary,
 )
 from mlx_stella.layers import (
+    Backbone,
     Embedding,
     Linear,
     RopeTables,
+    Step,
     attention,
     gelu,
     key_mask,
@@ -116,8 +119,10 @@ class Layer(nn.Module):
         self.attn_ln = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
         self.mlp_ln = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        x = self.attn_ln(x + self.attention(x, mask, rope))
+    def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        return self.attn_ln(x + self.attention(x, mask, rope))
+
+    def feed_forward(self, x: mx.array) -> mx.array:
         return self.mlp_ln(x + self.mlp(x))
 
 
@@ -126,13 +131,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = [Layer(args) for _ in range(args.num_hidden_layers)]
 
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        for layer in self.layer:
-            x = layer(x, mask, rope)
-        return x
 
-
-class Model(nn.Module):
+class Model(Backbone):
     """NewModel without its pooler."""
 
     def __init__(self, args: ModelArgs):
@@ -142,15 +142,12 @@ class Model(nn.Module):
         self.embeddings = Embeddings(args)
         self.encoder = Encoder(args)
 
-    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
-        """Token ids to hidden states.
+    def embed(self, input_ids: mx.array) -> mx.array:
+        return self.embeddings(input_ids)
 
-        Args:
-            input_ids: (B, L) int32, padded on the right.
-            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
-
-        Returns:
-            (B, L, D) float32.
-        """
-        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
-        return self.encoder(self.embeddings(input_ids), key_mask(attention_mask), rope)
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        rope = rope_tables(self._rope, length, self._head_dim)
+        mask = key_mask(attention_mask)
+        for layer in self.encoder.layer:
+            yield partial(layer.attend, mask=mask, rope=rope)
+            yield layer.feed_forward

@@ -16,7 +16,7 @@ The block is stored as the two products A (h * latents, D) and B (D, h * latents
 at load in float32: 34 million parameters instead of 539, and a ninth of the arithmetic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,11 @@ from mlx_stella.config import (
 )
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
+    Backbone,
     Embedding,
     Linear,
     RopeTables,
+    Step,
     attention,
     gelu,
     key_mask,
@@ -216,8 +218,10 @@ class Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        x = x + self.self_attn(self.input_layernorm(x), mask, rope)
+    def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        return x + self.self_attn(self.input_layernorm(x), mask, rope)
+
+    def feed_forward(self, x: mx.array) -> mx.array:
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -230,13 +234,13 @@ class BidirectionalMistral(nn.Module):
         self.layers = [Layer(args) for _ in range(args.num_hidden_layers)]
         self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
-    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None) -> mx.array:
-        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        rope = rope_tables(self._rope, length, self._head_dim)
         mask = key_mask(attention_mask)
-        x = self.embed_tokens(input_ids)
         for layer in self.layers:
-            x = layer(x, mask, rope)
-        return self.norm(x)
+            yield partial(layer.attend, mask=mask, rope=rope)
+            yield layer.feed_forward
+        yield self.norm
 
 
 class LatentCrossAttention(nn.Module):
@@ -281,13 +285,8 @@ class LatentAttention(nn.Module):
             PreNorm(dims, GEGLU(dims)),
         ]
 
-    def __call__(self, x: mx.array) -> mx.array:
-        for block in self.cross_attend_blocks:
-            x = block(x)
-        return x
 
-
-class Model(nn.Module):
+class Model(Backbone):
     """NVEmbedModel up to, and without, its masked mean."""
 
     def __init__(self, args: ModelArgs):
@@ -295,17 +294,12 @@ class Model(nn.Module):
         self.embedding_model = BidirectionalMistral(args.text)
         self.latent_attention_model = LatentAttention(args.hidden_size, args.latent)
 
-    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
-        """Token ids to hidden states.
+    def embed(self, input_ids: mx.array) -> mx.array:
+        return self.embedding_model.embed_tokens(input_ids)
 
-        Args:
-            input_ids: (B, L) int32, padded on the right.
-            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
-
-        Returns:
-            (B, L, D) float32.
-        """
-        return self.latent_attention_model(self.embedding_model(input_ids, attention_mask))
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        yield from self.embedding_model.steps(length, attention_mask)
+        yield from self.latent_attention_model.cross_attend_blocks
 
 
 def folded(args: ModelArgs) -> dict:

@@ -10,8 +10,9 @@ checkpoint that says neither would be causal, which is not implemented and refus
 gte-Qwen2 ships an ``lm_head`` that embeddings have no use for; it is dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,9 +30,11 @@ from mlx_stella.config import (
 )
 from mlx_stella.errors import ConfigError
 from mlx_stella.layers import (
+    Backbone,
     Embedding,
     Linear,
     RopeTables,
+    Step,
     attention,
     key_mask,
     rope_tables,
@@ -115,12 +118,14 @@ class Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        x = x + self.self_attn(self.input_layernorm(x), mask, rope)
+    def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+        return x + self.self_attn(self.input_layernorm(x), mask, rope)
+
+    def feed_forward(self, x: mx.array) -> mx.array:
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Model(nn.Module):
+class Model(Backbone):
     """Qwen2Model, bidirectional."""
 
     def __init__(self, args: ModelArgs):
@@ -131,19 +136,13 @@ class Model(nn.Module):
         self.layers = [Layer(args) for _ in range(args.num_hidden_layers)]
         self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
-    def __call__(self, input_ids: mx.array, attention_mask: mx.array | None = None) -> mx.array:
-        """Token ids to hidden states.
+    def embed(self, input_ids: mx.array) -> mx.array:
+        return self.embed_tokens(input_ids)
 
-        Args:
-            input_ids: (B, L) int32, padded on the right.
-            attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
-
-        Returns:
-            (B, L, D) float32.
-        """
-        rope = rope_tables(self._rope, input_ids.shape[1], self._head_dim)
+    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
+        rope = rope_tables(self._rope, length, self._head_dim)
         mask = key_mask(attention_mask)
-        x = self.embed_tokens(input_ids)
         for layer in self.layers:
-            x = layer(x, mask, rope)
-        return self.norm(x)
+            yield partial(layer.attend, mask=mask, rope=rope)
+            yield layer.feed_forward
+        yield self.norm

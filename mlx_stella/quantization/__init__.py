@@ -1,0 +1,1 @@
+"""Choose the codes of few-bit weights by what they do to a model's vectors."""

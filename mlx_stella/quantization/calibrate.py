@@ -1,0 +1,204 @@
+"""Quantize a model step by step, each matrix on what the quantized ones before it hand it.
+
+Two models walk side by side: the original with hidden states r, and the one that is quantized so
+far, with states q. The matrix W of a product is replaced by the quantized one Q that minimises ::
+
+    sum_t |Q x_t + b - y_t|^2  +  |(Q - W) A^(1/2)|^2
+
+with x_t the quantized model's inputs and y_t the original's outputs at the tokens t, so that it
+mends what was lost before it; the last product of a residual branch, whose output is added to the
+state, gets y_t + r_t - q_t and mends the state as well. A, the damping of
+:class:`mlx_stella.quantization.gptq.Hessian`, keeps W near what it was. A bias b, where there is
+one, is chosen along with Q. All of that needs sums of products of x and y only: with their second
+moments H and C, the best unquantized matrix is ``(C + W A) (H + A)^-1``, and what quantizing adds
+to the sum is measured by ``H + A``, which is what :mod:`mlx_stella.quantization.gptq` takes.
+
+Only the weights of the step at hand are held.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.formats import Format
+from mlx_stella.layers import Step
+from mlx_stella.padding import Batch
+from mlx_stella.quantization import affine, gptq
+from mlx_stella.quantization.gptq import Hessian
+from mlx_stella.quantization.stages import Tapped, token_mask
+from mlx_stella.quantized import Packed
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done to a matrix; all of it, but in studies of what each part is worth.
+
+    Attributes:
+        products: codes are chosen for the products (GPTQ), not for the numbers.
+        rounds: of refitting scales and moving codes.
+        mends: matrices are fitted to the original's outputs, biases too.
+    """
+
+    products: bool = True
+    rounds: int = 2
+    mends: bool = True
+
+
+@dataclass
+class _Side:
+    """One of the two models: its steps and hidden states, batch by batch."""
+
+    model: Tapped
+    steps: list[list[Step]]
+    states: list[mx.array]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of inputs x (T, D) of a product and of what its outputs y (T, N) should be: means.
+
+    The second moments ``xx`` and ``xy`` are about the means, if there is a bias to take those.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    xy: np.ndarray
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    todo: Sequence[Batch],
+    formats: Mapping[str, Format | None],
+    metrics: Mapping[str, np.ndarray],
+    dtype: mx.Dtype,
+    report: Callable[[int, int], None],
+    method: Method | None = None,
+) -> Iterator[tuple[str, Packed, mx.array | None]]:
+    """Quantized matrices of a model, one after another, in the order in which it uses them.
+
+    Args:
+        todo: the texts; their hidden states are held twice.
+        formats: by path of a layer; one without a format stays as it is.
+        metrics: of embeddings, see :class:`mlx_stella.quantization.sensitivity.Sensitivities`.
+        dtype: of stored scales and biases.
+        report: told how many steps are done, of how many.
+
+    Yields:
+        Path of the layer, its matrix, and its bias (N,) float32 if that was changed.
+
+    Raises:
+        WeightsError: a matrix is not finite.
+    """
+    method = method or Method()
+    original = Tapped(checkpoint)
+    quantized = Tapped(checkpoint, like=original)
+    for path, metric in metrics.items():
+        if formats[path] is not None:
+            table = original.weight(path)
+            hessian = Hessian(metric if method.products else np.eye(len(metric), dtype=np.float32))
+            groups = _solve(table, hessian, formats[path], dtype, method)
+            quantized.layers[path].weight = mx.array(groups.expand())
+            yield path, groups.pack(), None
+    sides = [
+        _Side(model, [model.steps(batch) for batch in todo], [model.embed(b) for b in todo])
+        for model in (original, quantized)
+    ]
+    mx.eval([side.states for side in sides])
+    for path in metrics:
+        _let_go(sides, path)
+    total = len(sides[0].steps[0])
+    for number in range(total):
+        _, uses = original.run(sides[0].steps[0][number], sides[0].states[0])
+        for position, use in enumerate(uses):
+            if (format := formats[use.path]) is not None:
+                is_centred = method.mends and "bias" in quantized.layers[use.path]
+                is_last = position == len(uses) - 1
+                moments = _moments(todo, sides, number, position, is_last, is_centred)
+                yield use.path, *_replace(quantized, use.path, moments, format, dtype, method)
+        for side in sides:
+            for i, state in enumerate(side.states):
+                side.states[i], _ = side.model.run(side.steps[i][number], state)
+                mx.eval(side.states[i])
+        for use in uses:
+            _let_go(sides, use.path)
+        report(number + 1, total)
+
+
+def _let_go(sides: Sequence[_Side], path: str) -> None:
+    for side in sides:
+        side.model.let_go(path)
+
+
+def _moments(
+    todo: Sequence[Batch],
+    sides: Sequence[_Side],
+    number: int,
+    position: int,
+    is_last: bool,
+    is_centred: bool,
+) -> _Moments:
+    """Of one product of a step: what it is handed, and what it should give."""
+    original, quantized = sides
+    count, sums, origins = 0, [mx.array(0.0)] * 4, None
+    for i, batch in enumerate(todo):
+        r, q = original.states[i], quantized.states[i]
+        y = original.model.run(original.steps[i][number], r)[1][position].y
+        x = quantized.model.run(quantized.steps[i][number], q)[1][position].x
+        if is_last:
+            y = y + r - q
+        mask = token_mask(batch)
+        count += mask.sum().item()
+        if origins is None:  # near the means from the start: what varies may be little beside them
+            share = mask / mask.sum() if is_centred else mx.zeros_like(mask)
+            origins = [(array * share).sum((0, 1)) for array in (x, y)]
+        x, y = (
+            mx.where(mask, array - origin, 0.0).flatten(0, 1)
+            for array, origin in zip((x, y), origins, strict=True)
+        )
+        new = (x.sum(0), y.sum(0), x.T @ x, x.T @ y)
+        sums = [total + array for total, array in zip(sums, new, strict=True)]
+        mx.eval(sums, origins)
+    x, y, xx, xy = (np.array(total) / count for total in sums)
+    if is_centred:
+        xx, xy = xx - np.outer(x, x), xy - np.outer(x, y)
+    x, y = x + np.array(origins[0]), y + np.array(origins[1])
+    return _Moments(x, y, xx, xy)
+
+
+def _replace(
+    model: Tapped,
+    path: str,
+    moments: _Moments,
+    format: Format,
+    dtype: mx.Dtype,
+    method: Method,
+) -> tuple[Packed, mx.array | None]:
+    """Quantize a product's matrix, and its bias if it has one; both take their place."""
+    layer, weight = model.layers[path], model.weight(path)
+    hessian = Hessian(moments.xx)
+    target = weight
+    if method.mends:
+        right = moments.xy + hessian.added[:, None] * weight.T
+        target = np.ascontiguousarray(np.linalg.solve(hessian.matrix, right).T)
+    groups = _solve(target, hessian, format, dtype, method)
+    expanded = groups.expand()
+    layer.weight = mx.array(expanded)
+    if not (method.mends and "bias" in layer):
+        return groups.pack(), None
+    layer.bias = mx.array(moments.y - expanded @ moments.x)
+    return groups.pack(), layer.bias
+
+
+def _solve(
+    weight: np.ndarray, hessian: Hessian, format: Format, dtype: mx.Dtype, method: Method
+) -> affine.Groups:
+    if not method.products:
+        alike = np.ones(weight.shape[1], np.float32)
+        return affine.quantize(
+            weight, lambda rows, kind: affine.search(rows, alike, format, kind), format, dtype
+        )
+    return gptq.solve(weight, hessian, format, dtype, method.rounds)
