@@ -214,8 +214,9 @@ class Conversion:
     def _format_words(self) -> str | None:
         if self.format is None or not self.chooses_widths:
             return None if self.format is None else str(self.format)
-        bits = [format.bits for format in self.formats.values() if format is not None]
-        return f"{min(bits)} to {max(bits)} bits in groups of {self.format.group_size}"
+        bits = sorted({format.bits for format in self.formats.values() if format is not None})
+        words = " to ".join(map(str, dict.fromkeys((bits[0], bits[-1]))))
+        return f"{words} bits in groups of {self.format.group_size}"
 
     def _calibration_facts(self) -> dict[str, Any] | None:
         if self.calibration is None:
