@@ -169,7 +169,7 @@ class _Lines:
         self.number += 1
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
-                raw = self._file.readline(MAX_LINE_BYTES)
+                raw = self._file.readline(2**20)  # in small pieces: the first is large enough
             raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line")
         try:
             return raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
