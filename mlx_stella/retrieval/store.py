@@ -125,7 +125,7 @@ class Store(Protocol):
         """The number of rows."""
 
     def finish(self) -> None:
-        """Make searches fast, where that pays, after a run that changed rows."""
+        """Make searches fast, where that pays; called at the end of every run."""
 
     def search(
         self, vector: np.ndarray, top: int, filters: Sequence[Filter], exact: bool
