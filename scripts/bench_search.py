@@ -26,8 +26,6 @@ thing each. Milliseconds are medians over all questions, each asked once to warm
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +35,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 
+from mlx_stella.resident import peak_resident_bytes
 from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.files import Key
 from mlx_stella.retrieval.lance import LanceStore
@@ -156,7 +155,7 @@ def build(uri: str, sizes: Sizes, results) -> None:
         store.add(rows, vectors)
     filled = time.perf_counter()
     store.finish()
-    results.put((filled - started, time.perf_counter() - filled, peak_bytes()))
+    results.put((filled - started, time.perf_counter() - filled, peak_resident_bytes()))
 
 
 def ask(how: Callable, count: int) -> tuple[list[float], list[set[str]]]:
@@ -170,12 +169,6 @@ def ask(how: Callable, count: int) -> tuple[list[float], list[set[str]]]:
         times.append(1000 * (time.perf_counter() - started))
         found.append({hit.row.chunk.record for hit in hits})
     return times, found
-
-
-def peak_bytes() -> int:
-    """The most memory that this process had in use so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> None:
@@ -224,7 +217,7 @@ def report(store: LanceStore, words: list[str], vectors: np.ndarray) -> None:
     shared = [len(a & b) / len(b) for a, b in zip(found["indexed"], found["exact"], strict=True)]
     verdict = "holds" if np.mean(shared) >= RECALL else "MISSED"
     print(f"recall@10 {np.mean(shared):.4f}, worst {min(shared):.1f}; {RECALL} {verdict}")
-    print(f"peak of the asking process {peak_bytes() / 1e6:,.0f} MB")
+    print(f"peak of the asking process {peak_resident_bytes() / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -13,16 +13,15 @@ compared by the median of all ten. On a Mac, resident memory may leave out a GPU
 
 import argparse
 import random
-import sys
 import time
 from collections.abc import Sequence
-from resource import RUSAGE_SELF, getrusage
 from statistics import median
 
 import mlx_stella  # before MLX: it looks for a fast BLAS
 
 import mlx.core as mx  # isort: skip
 from mlx_stella.cli.texts import read_records
+from mlx_stella.resident import peak_resident_bytes
 
 SHORT = 1000  # texts
 RUNS = 5  # of the short stream, on each side of the long one
@@ -65,8 +64,7 @@ def main() -> None:
     for texts, runs in ((short, RUNS), (long, 1), (short, RUNS)):
         mx.reset_peak_memory()
         speeds = [tokens_per_second(model, texts) for _ in range(runs)]
-        resident = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        results.append((len(texts), speeds, mx.get_peak_memory(), resident))
+        results.append((len(texts), speeds, mx.get_peak_memory(), peak_resident_bytes()))
     usual = median(results[0][1] + results[2][1])
     print("texts      tokens/s  by the short one's  MLX peak MB  resident peak MB")
     for count, speeds, peak, resident in results:

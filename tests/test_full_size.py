@@ -15,12 +15,12 @@ SCRIPT = TESTS.parent / "scripts" / "random_checkpoint.py"
 
 # Runs in a process of its own, whose peak resident memory the last line tells.
 MEASURE = """
-import resource, sys
+import sys
 from mlx_stella import load
+from mlx_stella.resident import peak_resident_bytes
 model = load(sys.argv[1], dtype=sys.argv[2])
 assert model.dims == (256, 768, 1024, 2048, 4096, 6144, 8192)
-unit = 1 if sys.platform == "darwin" else 1024
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+print(peak_resident_bytes())
 """
 
 

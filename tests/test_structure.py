@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors"},
     {"config", "batching", "blas", "cpu", "progress", "prompts", "catalog", "formats", "extras"},
+    {"resident"},
     {"layers", "pipeline", "arguments"},
     {"mteb_prompts"},
     {"quantized"},

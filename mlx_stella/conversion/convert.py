@@ -1,8 +1,6 @@
 """One checkpoint to another: planned, written tensor by tensor, compared, put in place."""
 
 import json
-import resource
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +19,7 @@ from mlx_stella.conversion.writer import SafetensorsWriter
 from mlx_stella.errors import InputError
 from mlx_stella.formats import Format
 from mlx_stella.quantization.allocate import WIDTHS
+from mlx_stella.resident import peak_resident_bytes
 from mlx_stella.weights import DTYPES
 
 Report = Callable[[str, int, int], None]
@@ -133,7 +132,7 @@ class Conversion:
             calibrated = self._calibrate(report) if self.calibration is not None else ()
             folder.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
             size_bytes = self._write_weights(place, calibrated, report)
-            peak_bytes = peak_memory_bytes()
+            peak_bytes = peak_resident_bytes()
             total = 2 * len(texts.texts)
             rows = compare(
                 self.checkpoint,
@@ -228,9 +227,3 @@ class Conversion:
             "seed": self.calibration.seed,
             "target_bits": self.request.target_bits,
         }
-
-
-def peak_memory_bytes() -> int:
-    """The most resident memory that this process has had."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
