@@ -8,8 +8,7 @@
     ...
 
 Calibrated on the first texts of the corpus (``text`` fields of JSON Lines, or a text a line), and
-compared with the float32 model on others, from the middle of it. With a BEIR folder the nDCG@10
-of the float32 model and of the last way is measured, too. A way may be chosen by its number.
+compared with the float32 model on others, from the middle of it. A way may be chosen by its number.
 """
 
 import time
@@ -35,7 +34,6 @@ from mlx_stella.quantization.allocate import WIDTHS
 from mlx_stella.quantization.calibrate import Method, calibrate
 from mlx_stella.quantization.sensitivity import Sensitivities
 from mlx_stella.quantized import Packed
-from mlx_stella.retrieval import evaluation
 
 DTYPE, KIND = "float16", mx.float16
 
@@ -68,7 +66,6 @@ def study(
     measured: Annotated[int, typer.Option(help="Texts to compare on.")] = 600,
     group_size: int = 64,
     seed: int = 0,
-    beir: Annotated[Path | None, typer.Option(help="A folder to measure nDCG@10 on.")] = None,
 ) -> None:
     encoder = load(model, dtype="float32")
     checkpoint = encoder.checkpoint
@@ -77,8 +74,6 @@ def study(
     middle = max(calibrated, len(texts) // 3)
     texts = texts[middle : middle + measured]
     expected = encoder.encode_document(texts, normalize=False)
-    if beir is not None:
-        print(f"float32: nDCG@10 {ndcg(encoder, beir):.4f}", flush=True)
     ways = [WAYS[number] for number in way] if way else WAYS
     every = [Format(width, group_size) for width in WIDTHS] if ways[-1].chooses_widths else []
     start = time.perf_counter()
@@ -92,10 +87,7 @@ def study(
             seconds = time.perf_counter() - start
             other = with_matrices(checkpoint, matrices)
             close = closeness(expected, other.encode_document(texts, normalize=False))
-            row = line(chosen, width, checkpoint, matrices, close, seconds)
-            if beir is not None and chosen.chooses_widths:
-                row += f"  nDCG@10 {ndcg(other, beir):.4f}"
-            print(row, flush=True)
+            print(line(chosen, width, checkpoint, matrices, close, seconds), flush=True)
 
 
 def quantized(
@@ -145,13 +137,6 @@ def line(
         f"{width} bits  {way.name:40} {bits:.3f} bits  cosine {close.mean:.4f}  "
         f"top 10 {close.neighbours_kept:.1%}  {seconds:.0f} s"
     )
-
-
-def ndcg(encoder: Encoder, folder: Path) -> float:
-    data = evaluation.open_beir(folder)
-    dim = encoder.default_dim
-    run = evaluation.rank(encoder, data, [dim])[dim]
-    return evaluation.measure(run, data.judgements)["ndcg@10"]
 
 
 if __name__ == "__main__":

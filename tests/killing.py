@@ -4,16 +4,37 @@ One process imports most of what the program needs and forks an attempt each tim
 third of a second at most. The attempt dies by SIGKILL, which no handler sees.
 """
 
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+TESTS = Path(__file__).parent
+SEED = 7
+
 Attempt = Callable[[Path, Path, Callable[[], None]], None]
+
+
+def run_killer(script: str, arguments: list[Path], kills: int) -> list[dict]:
+    """The lives that one of the two scripts led, which were ended at least that often."""
+    done = subprocess.run(
+        [sys.executable, TESTS / script, *arguments, str(SEED), str(kills)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(life["kills"] for life in found) >= kills
+    return found
 
 
 def lives(attempt: Attempt, start: Path, work: Path, seed: int, kills: int) -> list[dict]:

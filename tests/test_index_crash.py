@@ -1,10 +1,6 @@
 """An indexer that is killed at any moment and run again stores what an uninterrupted one does."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ pytest.importorskip("lancedb")
 from conftest import TESTS
 from indexing import contents, run_index
 from kill_indexer import BATCH
+from killing import run_killer
 
 KILLS = 20
 """Of a new index, and half as many of one brought up to date."""
@@ -34,18 +31,7 @@ def folder(tmp_path) -> Path:
 def killed(folder: Path, start: Path, work: Path, kills: int) -> list[dict]:
     """The lives of an index under an indexer that is killed; each is up to date in the end."""
     work.mkdir()
-    arguments = [str(path) for path in (folder, start, work)]
-    done = subprocess.run(
-        [sys.executable, TESTS / "kill_indexer.py", *arguments, "7", str(kills)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-    )
-    assert done.returncode == 0, done.stderr
-    lives = json.loads(done.stdout)
-    assert sum(life["kills"] for life in lives) >= kills
-    return lives
+    return run_killer("kill_indexer.py", [folder, start, work], kills)
 
 
 def check(lives: list[dict], expected: list[tuple], texts: int) -> None:
