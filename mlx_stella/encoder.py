@@ -15,6 +15,7 @@ from mlx_stella.errors import ConfigError, InputError, StellaWarning
 from mlx_stella.memory import Memory
 from mlx_stella.padding import pad
 from mlx_stella.progress import Progress, Reporter
+from mlx_stella.tokenization import Tokenizer
 from mlx_stella.windows import Window, check_lengths, check_vectors, windows
 
 Backbone = Callable[[mx.array, mx.array | None], mx.array]
@@ -84,9 +85,9 @@ class Encoder:
         return self.checkpoint.max_seq_length - empty[0].untruncated_length - 2
 
     @property
-    def tokenizer_definition(self) -> str:
-        """tokenizer.json without truncation and padding, for programs that count tokens."""
-        return self._tokenizer.definition
+    def tokenizer(self) -> Tokenizer:
+        """The model's own, to count tokens with."""
+        return self._tokenizer
 
     def __repr__(self) -> str:
         name = self.checkpoint.directory.name

@@ -88,6 +88,12 @@ class Tokenizer:
             self._tokenizer.no_truncation()
             return self._tokenizer.to_str()
 
+    def count(self, text: str) -> int:
+        """The tokens of a text, without special ones; nothing is cut."""
+        with self._lock:
+            self._tokenizer.no_truncation()
+            return len(self._tokenizer.encode(text, add_special_tokens=False))
+
     def encode(
         self, texts: Sequence[str], prompt: str, max_length: int, first: int = 0
     ) -> list[Tokens]:

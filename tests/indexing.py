@@ -11,9 +11,11 @@ from mlx_stella.retrieval.files import scan
 from mlx_stella.retrieval.indexing import Report, index
 from mlx_stella.retrieval.lance import LanceStore
 from mlx_stella.retrieval.store import Store
+from mlx_stella.tokenization import Tokenizer
 
 DIM = 16
-TOKENIZER = Path(__file__).parent / "checkpoints" / "tiny-stella-400m" / "tokenizer.json"
+_FILE = Path(__file__).parent / "checkpoints" / "tiny-stella-400m" / "tokenizer.json"
+TOKENIZER = Tokenizer(_FILE, {}, eos_as_text=False)
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
@@ -37,7 +39,7 @@ def run_index(
 ) -> Report:
     """Index folders with chunks of 32 tokens."""
     fields = options.pop("fields", ())
-    chunker = Chunker(TOKENIZER.read_text(), 32, 4)
+    chunker = Chunker(TOKENIZER, 32, 4)
     return index(store_of(uri), scan(paths, **options), fields, chunker, embed, tell)
 
 

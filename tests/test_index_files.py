@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("pathspec")
 pytest.importorskip("semantic_text_splitter")
@@ -18,7 +20,6 @@ from mlx_stella.errors import InputError
 from mlx_stella.retrieval import chunking, files, reading, rows
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.files import Key, SourceFile, scan
-from mlx_stella.tokenization import Tokenizer
 
 ODD_NAMES = [
     "--to",
@@ -239,7 +240,7 @@ Beans, roasted and ground, in water that is nearly boiling; many ways lead there
 def test_chunks_know_their_lines_and_headings(tmp_path):
     (tmp_path / "a.md").write_text(MARKDOWN)
     (passage,) = read(tmp_path / "a.md")
-    chunker = Chunker(TOKENIZER.read_text(), 32, 0)
+    chunker = Chunker(TOKENIZER, 32, 0)
     chunks = list(chunker.chunks(passage))
     lines = MARKDOWN.split("\n")
     for chunk in chunks:
@@ -255,12 +256,11 @@ def test_chunks_fit_and_lose_nothing(tmp_path):
     """In the model's own tokens, for prose, Markdown and code; overlap repeats, never skips."""
     text = Path(files.__file__).read_text() + MARKDOWN * 3
     words = {n for n, line in enumerate(text.split("\n"), start=1) if line.strip()}
-    tokenizer = Tokenizer(TOKENIZER, {}, eos_as_text=False)
     for kind, overlap in itertools.product(("text", "markdown", "python"), (0, 6)):
-        chunker = Chunker(tokenizer.definition, 32, overlap)
+        chunker = Chunker(TOKENIZER, 32, overlap)
         chunks = list(chunker.chunks(reading.Passage(text, kind)))
-        tokens = tokenizer.encode([chunk.text for chunk in chunks], "", 512)
-        assert max(t.untruncated_length for t in tokens) <= 32 + tokenizer.special_tokens
+        tokens = TOKENIZER.encode([chunk.text for chunk in chunks], "", 512)
+        assert max(t.untruncated_length for t in tokens) <= 32 + TOKENIZER.special_tokens
         covered = {n for c in chunks for n in range(c.start_line, c.end_line + 1)}
         assert words <= covered
         if not overlap:
@@ -269,7 +269,7 @@ def test_chunks_fit_and_lose_nothing(tmp_path):
 
 def test_a_long_text_is_split_block_by_block(monkeypatch):
     monkeypatch.setattr(chunking, "BLOCK", 500)
-    chunker = Chunker(TOKENIZER.read_text(), 32, 0)
+    chunker = Chunker(TOKENIZER, 32, 0)
     for text in (MARKDOWN * 5, "tea " * 1000, "茶" * 2000):
         chunks = list(chunker.chunks(reading.Passage(text, "markdown")))
         assert "".join("".join(c.text for c in chunks).split()) == "".join(text.split())
@@ -282,9 +282,18 @@ def test_a_long_text_is_split_block_by_block(monkeypatch):
 def test_a_definition_is_the_heading_of_code(tmp_path):
     source = "import os\n\n\nclass Tea:\n    def brew(self, leaves):\n        return leaves\n"
     passage = reading.Passage(source, "python")
-    chunks = list(Chunker(TOKENIZER.read_text(), 24, 0).chunks(passage))
+    chunks = list(Chunker(TOKENIZER, 24, 0).chunks(passage))
     assert chunks[-1].heading in ("def brew(self, leaves)", "class Tea")
 
 
 def test_white_space_gives_no_chunk():
-    assert list(Chunker(TOKENIZER.read_text(), 24, 0).chunks(reading.Passage(" \n\t\n"))) == []
+    assert list(Chunker(TOKENIZER, 24, 0).chunks(reading.Passage(" \n\t\n"))) == []
+
+
+@given(st.text(alphabet=st.sampled_from("tea wat\n .é茶\u00a0"), max_size=120))
+def test_prose_that_fits_is_cut_as_the_splitter_would(text):
+    whole = Chunker(TOKENIZER, 32, 4)
+    split = Chunker(TOKENIZER, 32, 4)
+    split._fits = lambda text: False
+    passage = reading.Passage(text)
+    assert list(whole.chunks(passage)) == list(split.chunks(passage))

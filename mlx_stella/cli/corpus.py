@@ -47,7 +47,7 @@ def search_corpus(encoder: "Encoder", model: str, questions: tuple[str, ...]) ->
         origin = collect(Path(folder, "corpus"))
         store = open_store(str(Path(folder, "index")))
         with open_for_writing(store, encoder, model) as stamp:
-            chunker = Chunker(encoder.tokenizer_definition, stamp.chunk_tokens, stamp.overlap)
+            chunker = Chunker(encoder.tokenizer, stamp.chunk_tokens, stamp.overlap)
             found = scan([Path(folder, "corpus")])
             report = index(store, found, [], chunker, encoder.encode_document)
         seconds = time.perf_counter() - started

@@ -66,7 +66,7 @@ def index(
     encoder = load(options.required(name), dtype=dtype or (known.dtype if known else None))
     with open_for_writing(store, encoder, name, dim, chunk_tokens, overlap) as stamp:
         remember_sources(store, found, field or [])
-        chunker = Chunker(encoder.tokenizer_definition, stamp.chunk_tokens, stamp.overlap)
+        chunker = Chunker(encoder.tokenizer, stamp.chunk_tokens, stamp.overlap)
         with _progress(len(found.files)) as tell:
             report = index(
                 store,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_stella.retrieval.reading import Passage
+from mlx_stella.tokenization import Tokenizer
 
 _GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -38,6 +39,9 @@ _DEFINITION = re.compile(
 BLOCK = 2**18
 """Characters of a text that are split at once. Where a text has no joints, as minified code has
 none, the splitter's time grows faster than its length: 2 s for a block, 14 s for four in one."""
+
+_LONG_TOKEN = 16
+"""Characters; a text whose tokens are longer on average is left to the splitter."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,12 @@ class Chunker:
     """Cuts passages.
 
     Args:
-        tokenizer: the model's tokenizer.json, see ``Tokenizer.definition``.
+        tokenizer: the model's.
         tokens: at most so many in a chunk, without special tokens.
         overlap: about so many are repeated from the chunk before.
     """
 
-    def __init__(self, tokenizer: str, tokens: int, overlap: int):
+    def __init__(self, tokenizer: Tokenizer, tokens: int, overlap: int):
         self._tokenizer, self._tokens, self._overlap = tokenizer, tokens, overlap
         self._splitters: dict[str, Any] = {}
 
@@ -96,6 +100,9 @@ class Chunker:
 
     def _pieces(self, text: str, kind: str) -> Iterator[tuple[int, str]]:
         """Position and text of each chunk."""
+        if kind == "text" and self._fits(text):
+            yield len(text) - len(text.lstrip()), text.strip()
+            return
         splitter, start = self._splitter(kind), 0
         while start < len(text):
             end = _block_end(text, start)
@@ -103,11 +110,16 @@ class Chunker:
                 yield start + position, chunk
             start = end
 
+    def _fits(self, text: str) -> bool:
+        """Whether a text is one chunk; the splitter takes thrice as long to find that."""
+        likely = len(text) <= _LONG_TOKEN * self._tokens
+        return likely and self._tokenizer.count(text) <= self._tokens
+
     def _splitter(self, kind: str) -> Any:
         if kind not in self._splitters:
             import semantic_text_splitter as splitters
 
-            settings = (self._tokenizer, self._tokens, self._overlap)
+            settings = (self._tokenizer.definition, self._tokens, self._overlap)
             if kind == "markdown":
                 make = splitters.MarkdownSplitter.from_huggingface_tokenizer_str
             elif kind in _GRAMMARS:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlx_stella.errors import StoreError
+from mlx_stella.resident import handing_back
 from mlx_stella.retrieval.files import Key
 from mlx_stella.retrieval.store import Filter, Hit, Row, State
 
@@ -30,6 +31,13 @@ INDEX_ROWS = 20_000
 
 UNINDEXED_PART = 0.2
 """With more rows beyond the index than this part of all, it is trained anew."""
+
+HASHED_COMMITS = 64
+"""So many commits of rows are looked through for a text that is known; the rest is indexed."""
+
+METADATA_CACHE = 2**22
+"""Bytes. LanceDB's default is 1 GiB, which it fills: every commit leaves a list of all fragments
+there, so 800 commits took 180 MB more in memory, and the next 800 would take three times that."""
 
 KEEP_VERSIONS = timedelta(minutes=10)
 """Older versions of the tables are removed; a search of that age has ended."""
@@ -70,6 +78,7 @@ class LanceStore:
             self._check_folder(Path(uri))
         self._connection: Any = None  # made when first needed: it would create the folder
         self._tables: dict[str, Any] = {}
+        self._commits = 0  # of rows, since their texts' hashes were indexed
 
     def _check_folder(self, folder: Path) -> None:
         try:
@@ -129,6 +138,9 @@ class LanceStore:
         with self._faults():
             table = self._open(_ROWS) or self._create(_ROWS, schema)
             table.add(pa.Table.from_arrays(arrays, schema=schema))
+            self._commits += 1
+            if self._commits >= HASHED_COMMITS:
+                self._index_hashes(table)
 
     def delete(self, key: Key, content_hashes: Sequence[str]) -> None:
         if (table := self._open(_ROWS)) is not None and content_hashes:
@@ -168,6 +180,15 @@ class LanceStore:
                 if old is None or old.num_unindexed_rows > UNINDEXED_PART * rows:
                     table.create_index("vector", config=_approximate())
             table.optimize(cleanup_older_than=KEEP_VERSIONS)
+
+    def _index_hashes(self, table: Any) -> None:
+        """So that `vectors` need not open every fragment: each commit is one.
+
+        Of 123,000 rows in 480 commits it found none in 0.18 s and 36 MB, with the index in 0.01 s
+        and 1.5 MB; the index takes 0.24 s. The caches of the connection hold what it replaces.
+        """
+        table.create_index("text_hash", config=BTree())
+        self._connection, self._tables, self._commits = None, {}, 0
 
     def search(
         self, vector: np.ndarray, top: int, filters: Sequence[Filter], exact: bool
@@ -224,7 +245,8 @@ class LanceStore:
     @property
     def _database(self) -> Any:
         if self._connection is None:
-            self._connection = lancedb.connect(self.uri)
+            session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE)
+            self._connection = lancedb.connect(self.uri, session=session)
         return self._connection
 
     def _create(self, name: str, schema: pa.Schema) -> Any:
@@ -237,7 +259,8 @@ class LanceStore:
     def _faults(self) -> Iterator[None]:
         """LanceDB's errors, which are of many types, as one that says what to do."""
         try:
-            yield
+            with handing_back():
+                yield
         except (OSError, RuntimeError, ValueError, KeyError, pa.ArrowException) as error:
             raise _fault(self.uri, str(error)) from None
         except BaseException as error:

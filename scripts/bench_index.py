@@ -1,0 +1,69 @@
+"""What indexing takes beside embedding, and whether its memory stays flat.
+
+    $ python scripts/bench_index.py all-minilm-l6-v2 FOLDER
+
+Times are those of this process from its first line; embedding is all that the model's
+``encode_document`` takes. The peak of resident memory is told after each commit, so a last one
+that is no higher than those before says that nothing grows.
+"""
+
+import time
+
+START = time.perf_counter()  # imports count
+
+import argparse  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from mlx_stella import load  # noqa: E402
+from mlx_stella.resident import peak_resident_bytes  # noqa: E402
+from mlx_stella.retrieval.chunking import Chunker  # noqa: E402
+from mlx_stella.retrieval.files import scan  # noqa: E402
+from mlx_stella.retrieval.indexing import index  # noqa: E402
+from mlx_stella.retrieval.opening import open_for_writing, open_store  # noqa: E402
+
+LINES = 12  # of the table of memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path, help="what is indexed")
+    arguments = parser.parse_args()
+
+    embedding = 0.0
+    commits: list[tuple[int, float, int]] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        nonlocal embedding
+        start = time.perf_counter()
+        vectors = model.encode_document(texts)
+        embedding += time.perf_counter() - start
+        return vectors
+
+    def tell(files: int, chunks: int) -> None:
+        commits.append((chunks, time.perf_counter() - begin, peak_resident_bytes()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(f"{folder}/index")
+        model = load(arguments.model)
+        with open_for_writing(store, model, arguments.model) as stamp:
+            chunker = Chunker(model.tokenizer, stamp.chunk_tokens, stamp.overlap)
+            begin = time.perf_counter()
+            index(store, scan([arguments.folder]), (), chunker, embed, tell)
+    end = time.perf_counter()
+
+    print("  chunks  seconds  resident peak MB")
+    for chunks, seconds, peak in commits[:: max(1, len(commits) // LINES)] + commits[-1:]:
+        print(f"{chunks:8,} {seconds:8.1f} {peak / 1e6:17.0f}")
+    print(f"      at the end {peak_resident_bytes() / 1e6:17.0f}")
+    indexing = end - begin - embedding
+    print(f"embedding {embedding:.2f} s; the rest of indexing {indexing:.2f} s,", end=" ")
+    print(f"{indexing / (end - begin):.1%} of both; imports and loading {begin - START:.2f} s:")
+    print(f"all but embedding is {1 - embedding / (end - START):.1%} of the whole process")
+
+
+if __name__ == "__main__":
+    main()
