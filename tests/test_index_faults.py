@@ -134,9 +134,9 @@ def test_a_damaged_index(folder, verb, table):
     for path in (folder / "idx" / table).rglob("*.*"):
         if path.is_file():
             path.write_bytes(b"garbage")
-    assert "idx: damaged, or not to be read" in fail(*verb, cwd=folder)
+    assert "idx: cannot be used" in fail(*verb, cwd=folder)
     shutil.rmtree(folder / "idx" / table / "_versions")
-    assert f"idx: damaged, or not to be read ({table} has lost" in fail(*verb, cwd=folder)
+    assert f"idx: cannot be used ({table} has lost" in fail(*verb, cwd=folder)
     assert not (folder / "rows.parquet").exists()
 
 

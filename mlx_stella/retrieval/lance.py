@@ -157,7 +157,16 @@ class LanceStore:
             return {}
         with self._faults():
             where = f"text_hash IN ({', '.join(map(_literal, text_hashes))})"
-            found = table.search().where(where).select(["text_hash", "vector"]).to_arrow()
+            query = table.search().where(where).select(["text_hash"]).with_row_id(True)
+            first: dict[str, int] = {}  # of the rows of a text, which may be as many as there are
+            for batch in query.to_batches(_BLOCK_ROWS):
+                hashes, rows = batch["text_hash"].to_pylist(), batch["_rowid"].to_pylist()
+                for name, row in zip(hashes, rows, strict=True):
+                    first.setdefault(name, row)
+            if not first:
+                return {}
+            columns = ["text_hash", "vector"]
+            found = table.take_row_ids(list(first.values())).select(columns).to_arrow()
             return dict(zip(found["text_hash"].to_pylist(), _matrix(found["vector"]), strict=True))
 
     def count(self) -> int:
@@ -178,7 +187,7 @@ class LanceStore:
                     table.create_index("text_hash", config=BTree())
                 old = existing.get("vector")
                 if old is None or old.num_unindexed_rows > UNINDEXED_PART * rows:
-                    table.create_index("vector", config=_approximate())
+                    _index_vectors(table)
             table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def _index_hashes(self, table: Any) -> None:
@@ -201,7 +210,8 @@ class LanceStore:
             if exact:
                 query = query.bypass_vector_index()
             else:
-                query = query.nprobes(NPROBES).refine_factor(REFINE)
+                # 0: in as many cells as it takes, where a filter leaves too few in these
+                query = query.minimum_nprobes(NPROBES).maximum_nprobes(0).refine_factor(REFINE)
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
             return [
@@ -279,10 +289,19 @@ def _fault(uri: str, message: str) -> StoreError:
         remedy = "no address of an index; remedy: a folder, s3://... or qdrant+http://..."
     else:
         start = " ".join(message.split())[:160]
-        remedy = f"damaged, or not to be read ({start}); remedy: index again into a new folder"
+        remedy = f"cannot be used ({start}); remedy: if it is damaged, index into a new folder"
         if "://" in uri:
             remedy = f"cannot be read ({start}); remedy: its name, the network, or the keys for it"
     return StoreError(f"{uri}: {remedy}")
+
+
+def _index_vectors(table: Any) -> None:
+    """Make the index for approximate search, or leave it where there are no cells to be made."""
+    try:
+        table.create_index("vector", config=_approximate())
+    except RuntimeError as error:
+        if "k-means" not in str(error):  # too few of the vectors differ
+            raise
 
 
 def _approximate() -> IvfSq:
