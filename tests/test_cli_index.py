@@ -146,7 +146,7 @@ def test_export(made, tmp_path):
     succeed("export", "idx", "--output", str(tmp_path / "v.npy"), cwd=made)
     succeed("export", "idx", "--output", str(tmp_path / "v.parquet"), cwd=made)
     vectors = np.load(tmp_path / "v.npy")
-    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "v.rows.jsonl").read_text().splitlines()]
     table = parquet.read_table(tmp_path / "v.parquet").to_pylist()
     assert vectors.shape == (3, 256) and vectors.dtype == np.float32
     for vector, row, other in zip(vectors, rows, table, strict=True):
@@ -154,6 +154,16 @@ def test_export(made, tmp_path):
         assert row == other
     error = fail("export", "idx", "--output", str(tmp_path / "v.txt"), cwd=made)
     assert ".parquet or .npy" in error
+    assert "lies in the index" in fail("export", "idx", "--output", "idx/v.npy", cwd=made)
+
+
+def test_export_leaves_other_files_alone(made, tmp_path):
+    (tmp_path / "notes.jsonl").write_text("what was indexed")
+    (tmp_path / "link.npy").symlink_to("vectors.npy")
+    succeed("export", "idx", "--output", str(tmp_path / "notes.npy"), cwd=made)
+    succeed("export", "idx", "--output", str(tmp_path / "link.npy"), cwd=made)
+    assert (tmp_path / "notes.jsonl").read_text() == "what was indexed"
+    assert (tmp_path / "link.npy").is_symlink() and (tmp_path / "vectors.npy").is_file()
 
 
 def test_what_is_refused(made, tmp_path, copy_of):

@@ -14,7 +14,9 @@ def export(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="A .parquet file, or .npy with a .jsonl beside it."),
+        typer.Option(
+            "--output", "-o", help="A .parquet file, or .npy with a .rows.jsonl beside it."
+        ),
     ],
 ) -> None:
     """Write all chunks of an index and their vectors."""

@@ -1,4 +1,4 @@
-"""An index as files for other programs: Parquet, or .npy with a .jsonl beside it."""
+"""An index as files for other programs: Parquet, or .npy with a .rows.jsonl beside it."""
 
 import contextlib
 import json
@@ -19,20 +19,24 @@ ENDINGS = (".parquet", ".npy")
 def export(store: Store, dim: int, output: Path) -> int:
     """Write all rows, in constant memory; the file appears whole or not at all.
 
-    A .npy file holds (rows, dim) float32, and the .jsonl file of the same name a line a row.
+    A .npy file holds (rows, dim) float32, and NAME.rows.jsonl beside NAME.npy a line a row.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: the ending is unknown; OutputError: the file cannot be written.
+        InputError: the ending is unknown, or the file would lie in the index.
+        OutputError: the file cannot be written.
     """
     if output.suffix not in ENDINGS:
         raise InputError(f"{output}: export is .parquet or .npy; remedy: change the ending")
+    target = Path(os.path.realpath(output))  # a link keeps pointing to the file
+    if "://" not in store.uri and target.is_relative_to(os.path.realpath(store.uri)):
+        raise InputError(f"{output}: lies in the index; remedy: another place")
     write = _write_parquet if output.suffix == ".parquet" else _write_npy
-    temporary = output.with_name(f".mlx-stella-{os.getpid()}.part")
+    temporary = target.with_name(f".mlx-stella-{os.getpid()}.part")
     try:
-        return write(store, dim, output, temporary)
+        return write(store, dim, target, temporary)
     except OSError as error:
         raise OutputError(
             f"{output}: could not be written ({error.strerror or error}); remedy: free some space "
@@ -95,4 +99,4 @@ def _write_npy(store: Store, dim: int, output: Path, temporary: Path) -> int:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_suffix(".jsonl")
+    return path.with_suffix(".rows.jsonl")
