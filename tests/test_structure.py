@@ -43,7 +43,7 @@ FLOORS = [
         "retrieval.export",
         "retrieval.evaluation",
     },
-    {"retrieval.opening"},
+    {"retrieval.opening", "retrieval.sources"},
     {"retrieval.standing"},
     {"bulk"},
     {"bulk.ranks", "bulk.source"},

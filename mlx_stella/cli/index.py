@@ -48,19 +48,14 @@ def index(
     require("search")
     from mlx_stella import load
     from mlx_stella.retrieval.chunking import Chunker
-    from mlx_stella.retrieval.files import scan
     from mlx_stella.retrieval.indexing import index
-    from mlx_stella.retrieval.opening import (
-        open_for_writing,
-        open_store,
-        read_stamp,
-        remember_sources,
-    )
+    from mlx_stella.retrieval.opening import open_for_writing, open_store, read_stamp
+    from mlx_stella.retrieval.sources import forget_sources, remember_sources, scan_sources
 
     if not to:
         raise InputError("--to is empty; remedy: name a folder")
-    found = scan(paths, glob or (), None if "://" in to else Path(to))
     store = open_store(to)
+    found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
     known = read_stamp(store)
     name = model if model or not known else known.model
     encoder = load(options.required(name), dtype=dtype or (known.dtype if known else None))
@@ -76,6 +71,7 @@ def index(
                 lambda texts: encoder.encode_document(texts, dim=stamp.dim),
                 tell,
             )
+        forget_sources(store, found)
     _list("skipped", report.skipped, to)
     _list("failed", report.failed, to)
     print(

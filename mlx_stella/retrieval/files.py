@@ -61,6 +61,7 @@ class Scan:
         failed: folders and files that cannot be read.
         scopes: what the scan has covered: roots, and names of files asked for one by one.
         globs: names looked at; an empty list means all.
+        gone: as scopes, what was asked for and has been deleted.
     """
 
     files: list[SourceFile] = field(default_factory=list)
@@ -68,15 +69,24 @@ class Scan:
     failed: list[Note] = field(default_factory=list)
     scopes: dict[str, set[str] | None] = field(default_factory=dict)
     globs: list[str] = field(default_factory=list)
+    gone: dict[str, set[str] | None] = field(default_factory=dict)
 
     def covers(self, key: Key) -> bool:
         """Whether the scan would have met this file if it were still there."""
-        if key.root not in self.scopes or not _matches(key.name, self.globs):
+        if key.root in self.gone:
+            names = self.gone[key.root]
+            return names is None or key.name in names
+        roots = [root for root in self.scopes if is_below(key.root, root)]
+        if not roots:
             return False
-        if any(n.key.root == key.root and _is_below(key.name, n.key.name) for n in self.failed):
+        root = max(roots, key=len)  # of a folder that was a root before, the one it lies in
+        name = f"{key.root}/{key.name}"[len(root.rstrip("/")) + 1 :]
+        if not _matches(name, self.globs):
+            return False
+        if any(n.key.root == root and is_below(name, n.key.name) for n in self.failed):
             return False  # it may be there, behind what cannot be read
-        names = self.scopes[key.root]
-        return names is None or key.name in names
+        names = self.scopes[root]
+        return names is None or (key.root == root and name in names)
 
 
 def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None = None) -> Scan:
@@ -101,12 +111,12 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         except ValueError:
             raise InputError(f"{path!r}: no name of a file; remedy: name one") from None
         if not real.is_dir():
-            root, name = _text(real.parent), _text(real.name)
+            root, name = text_of(real.parent), text_of(real.name)
             if found.scopes.setdefault(root, set()) is not None:
                 found.scopes[root].add(name)
                 _take(found, Key(root, name), real)
             continue
-        root = _text(real)
+        root = text_of(real)
         if found.scopes.get(root, ()) is None:
             continue  # named twice
         if root in found.scopes:
@@ -125,7 +135,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
 def _refuse_nested(found: Scan) -> None:
     for root in found.scopes:
         for other in found.scopes:
-            if root != other and found.scopes[other] is None and _is_below(root, other):
+            if root != other and found.scopes[other] is None and is_below(root, other):
                 raise InputError(f"{root}: lies in {other}; remedy: name one of them")
 
 
@@ -137,7 +147,7 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
     """Files below a folder, in order, with the .gitignore of every folder on the way."""
 
     def visit(folder: Path, ignores: list[_Ignores]) -> None:
-        here = _text(folder).rstrip("/") + "/"
+        here = text_of(folder).rstrip("/") + "/"
         prefix = here[len(root) :].lstrip("/")
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -147,11 +157,11 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
         if any(entry.name == ".gitignore" and entry.is_file() for entry in entries):
             ignores = [*ignores, (here, _read_ignores(folder / ".gitignore"))]
         for entry in entries:
-            name = prefix + _text(entry.name)
+            name = prefix + text_of(entry.name)
             if entry.name.startswith("."):
                 continue
             is_folder = entry.is_dir(follow_symlinks=False)
-            if _is_ignored(here + _text(entry.name) + "/" * is_folder, ignores):
+            if _is_ignored(here + text_of(entry.name) + "/" * is_folder, ignores):
                 continue
             if is_folder and Path(entry.path) == exclude:
                 continue
@@ -168,10 +178,10 @@ def _ignores_above(folder: Path) -> list[_Ignores]:
     above = [folder, *folder.parents]
     repository = next((i for i, path in enumerate(above) if os.path.lexists(path / ".git")), 0)
     ignores = [
-        (_text(path).rstrip("/") + "/", _read_ignores(path / ".gitignore"))
+        (text_of(path).rstrip("/") + "/", _read_ignores(path / ".gitignore"))
         for path in reversed(above[1 : repository + 1])
     ]
-    return [] if _is_ignored(_text(folder) + "/", ignores) else ignores
+    return [] if _is_ignored(text_of(folder) + "/", ignores) else ignores
 
 
 def _take(found: Scan, key: Key, path: Path) -> None:
@@ -179,7 +189,7 @@ def _take(found: Scan, key: Key, path: Path) -> None:
     try:
         if path.is_symlink():
             target = path.resolve(strict=True)
-            if not _is_below(_text(target), key.root):
+            if not is_below(text_of(target), key.root):
                 found.skipped.append(Note(key, "a link that leaves the folder"))
                 return
             if target.is_dir():
@@ -239,10 +249,10 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(part, glob) for glob in globs for part in (name, last))
 
 
-def _is_below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _text(path: str | Path) -> str:
+def text_of(path: str | Path) -> str:
     """A path as valid Unicode: bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,21 +1,18 @@
 """Open an index: to be asked, or to be written to by this model and no other."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from mlx_stella import __version__
 from mlx_stella.encoder import Encoder
-from mlx_stella.errors import InputError, StoreError
+from mlx_stella.errors import StoreError
 from mlx_stella.extras import require
 from mlx_stella.retrieval import lock
-from mlx_stella.retrieval.files import Scan, scan
 from mlx_stella.retrieval.stamp import Stamp, check_model, check_settings, make_stamp
 from mlx_stella.retrieval.store import Store
 
-STAMP, SOURCES = "stamp", "sources"
-"""Notes: what made the vectors, and which folders were indexed how."""
+STAMP = "stamp"
+"""The note that tells what made the vectors."""
 
 
 def open_store(uri: str) -> Store:
@@ -85,29 +82,3 @@ def open_for_writing(
             store.write_note(STAMP, stamp.to_json())
         check_settings(stamp, wanted, store.uri)
         yield stamp
-
-
-def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
-    """Note what is being indexed, so that `status` can look there again."""
-    sources = store.read_note(SOURCES) or {}
-    for root, names in found.scopes.items():
-        old = sources.get(root, {}).get("names", [])
-        is_whole = names is None or old is None
-        sources[root] = {
-            "names": None if is_whole else sorted({*old, *names}),
-            "globs": found.globs,
-            "fields": fields,
-        }
-    store.write_note(SOURCES, sources)
-
-
-def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
-    """Each root that was indexed, what is there now (None: it is gone), and its fields."""
-    for root, source in (store.read_note(SOURCES) or {}).items():
-        names, here = source["names"], Path(root)
-        paths = [here] if names is None else [p for n in names if (p := here / n).exists()]
-        try:
-            exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
-            yield root, scan(paths, source["globs"], exclude), source["fields"]
-        except InputError:
-            yield root, None, source["fields"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.files import Key, Note
 from mlx_stella.retrieval.indexing import REPORT, read_empty, read_notes, stored_versions
-from mlx_stella.retrieval.opening import look_again
+from mlx_stella.retrieval.sources import look_again
 from mlx_stella.retrieval.store import Store
 
 
@@ -36,7 +36,8 @@ def compare(store: Store) -> Standing:
     seen: set[Key] = set()
     for root, found, fields in look_again(store):
         if found is None:
-            standing.failed.append(Note(Key(root, ""), "the folder is gone"))
+            reason = "the folder is gone; remedy: name it to `index`, which takes its files out"
+            standing.failed.append(Note(Key(root, ""), reason))
             seen |= {key for key in versions if key.root == root}
             continue
         for file in found.files:

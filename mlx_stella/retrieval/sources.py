@@ -1,0 +1,100 @@
+"""Which folders and files an index was made of: noted, so that they can be looked at again."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlx_stella.errors import InputError
+from mlx_stella.retrieval.files import Scan, is_below, scan, text_of
+from mlx_stella.retrieval.store import Store
+
+SOURCES = "sources"
+"""The note: for each root its globs and fields, and the names of the files that were asked for
+one by one, or null for the whole folder."""
+
+
+def scan_sources(
+    store: Store, paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None = None
+) -> Scan:
+    """As :func:`files.scan`, but a path that the index knows may have been deleted.
+
+    It counts as deleted only if the folder that it lay in is there: what lies on a disk that is
+    not mounted keeps its rows.
+
+    Raises:
+        InputError: a path does not exist, or folders overlap, here or with those of the index.
+    """
+    sources = store.read_note(SOURCES) or {}
+    there: list[Path] = []
+    gone: dict[str, set[str] | None] = {}
+    for path in paths:
+        real = Path(os.path.realpath(path))
+        root, parent, name = text_of(real), text_of(real.parent), text_of(real.name)
+        if real.exists() or not real.parent.is_dir():
+            there.append(path)
+        elif root in sources:
+            gone[root] = None
+        elif parent in sources and name in (sources[parent]["names"] or [name]):
+            gone[parent] = {*gone.get(parent, ()), name}
+        else:
+            there.append(path)
+    found = scan(there, globs, exclude)
+    found.gone = gone
+    for root in found.scopes:
+        for other, source in sources.items():
+            if root != other and source["names"] is None and is_below(root, other):
+                raise InputError(
+                    f"{root}: lies in {other}, which the index holds; remedy: index that folder"
+                )
+            if _takes_over(found, root, other) and globs:
+                raise InputError(
+                    f"{root}: holds {other}, which the index has by itself; remedy: no --glob"
+                )
+    return found
+
+
+def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
+    """Note what is being indexed; of a root that is known, what it adds to that."""
+    sources: dict[str, Any] = store.read_note(SOURCES) or {}
+    for root, names in found.scopes.items():
+        old = sources.get(root, {"names": [], "globs": found.globs})
+        is_whole = names is None or old["names"] is None
+        sources[root] = {
+            "names": None if is_whole else sorted({*old["names"], *names}),
+            "globs": sorted({*old["globs"], *found.globs}) if old["globs"] and found.globs else [],
+            "fields": fields,
+        }
+    store.write_note(SOURCES, sources)
+
+
+def forget_sources(store: Store, found: Scan) -> None:
+    """Drop what is gone, and folders that are now indexed with the one they lie in."""
+    sources: dict[str, Any] = store.read_note(SOURCES) or {}
+    for root, names in found.gone.items():
+        if names is None:
+            del sources[root]
+        elif sources[root]["names"] is not None:
+            sources[root]["names"] = sorted({*sources[root]["names"]} - names)
+    kept = {
+        other: source
+        for other, source in sources.items()
+        if not any(_takes_over(found, root, other) for root in found.scopes)
+    }
+    store.write_note(SOURCES, kept)
+
+
+def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
+    """Each root that was indexed, what is there now (None: it is gone), and its fields."""
+    for root, source in (store.read_note(SOURCES) or {}).items():
+        names, here = source["names"], Path(root)
+        paths = [here] if names is None else [p for n in names if (p := here / n).exists()]
+        try:
+            exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
+            yield root, scan(paths, source["globs"], exclude), source["fields"]
+        except InputError:
+            yield root, None, source["fields"]
+
+
+def _takes_over(found: Scan, root: str, other: str) -> bool:
+    return root != other and found.scopes[root] is None and is_below(other, root)
