@@ -58,6 +58,31 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A made-up Hub cache; puts a tiny checkpoint there as what the main branch has now."""
+    from huggingface_hub import constants
+
+    hub_cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def add(repo: str, tiny: str, commit: str = COMMIT) -> Path:
+        folder = hub_cache / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / "refs/main").write_text(commit)
+        directory = shutil.copytree(CHECKPOINTS / tiny, folder / "snapshots" / commit)
+        if not (directory / "modules.json").exists():  # as the Hub's client remembers it
+            (folder / ".no_exist" / commit).mkdir(parents=True)
+            (folder / ".no_exist" / commit / "modules.json").touch()
+        return directory
+
+    return add
+
+
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[str], Path]:
     """Copies a tiny checkpoint into a folder that the test may damage."""

@@ -9,27 +9,6 @@ from conftest import CHECKPOINTS
 from mlx_stella import HubUnreachableError, ModelNotFoundError, StellaWarning, catalog, hub, load
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-
-    def add(repo: str, tiny: str):
-        commit = "0123456789abcdef0123456789abcdef01234567"
-        folder = tmp_path / f"models--{repo.replace('/', '--')}"
-        (folder / "refs").mkdir(parents=True)
-        (folder / "refs/main").write_text(commit)
-        directory = shutil.copytree(CHECKPOINTS / tiny, folder / "snapshots" / commit)
-        if not (directory / "modules.json").exists():  # as the Hub's client remembers it
-            (folder / ".no_exist" / commit).mkdir(parents=True)
-            (folder / ".no_exist" / commit / "modules.json").touch()
-        return directory
-
-    return add
-
-
 @pytest.mark.parametrize("repo", ["NovaSearch/stella_en_1.5B_v5", "dunzhang/stella_en_1.5B_v5"])
 @pytest.mark.parametrize("name", ["stella-1.5b", "Stella-1.5B", "NovaSearch/stella_en_1.5B_v5"])
 def test_an_alias_or_id_finds_the_cached_snapshot_under_either_owner(cache, repo, name):

@@ -10,7 +10,13 @@ from mlx_stella.arguments import EncodeOptions
 from mlx_stella.bulk.source import Source
 from mlx_stella.encoder import Encoder
 from mlx_stella.errors import OutputError, StoreError
-from mlx_stella.retrieval.stamp import absolute, fingerprint, refuse_differences, revision_of
+from mlx_stella.retrieval.stamp import (
+    absolute,
+    described,
+    fingerprint,
+    refuse_differences,
+    revision_of,
+)
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -76,7 +82,7 @@ def read(folder: Path) -> Manifest | None:
     path = folder / NAME
     try:
         data = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the latter the lock says more
         if any(not entry.name.startswith(".") for entry in folder.glob("*")):
             raise StoreError(
                 f"{folder}: holds files, but no {NAME}; remedy: a new or an empty folder"
@@ -147,8 +153,8 @@ def settle(
         )
     if made.fingerprint != wanted.fingerprint:
         raise StoreError(
-            f"{folder}: was made with {made.model}, not {wanted.model}; remedy: that model, or "
-            "another folder"
+            f"{folder}: was made with {described(made)}, not {described(wanted)}; remedy: that "
+            "model, or another folder"
         )
     names = [field.name for field in fields(Manifest) if field.name not in _TOLD]
     refuse_differences(made, wanted, names, str(folder))

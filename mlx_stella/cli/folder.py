@@ -42,16 +42,17 @@ def embed_folder(
         raise InputError(f"{output}: parts are made of a file; remedy: name one with --input")
     if "://" in output:
         raise InputError(f"{output}: no folder of this machine; remedy: name one")
-    from mlx_stella import load
+    from mlx_stella.bulk import manifest
     from mlx_stella.bulk.parts import read_failed
     from mlx_stella.bulk.ranks import launched
     from mlx_stella.bulk.run import embed_file
     from mlx_stella.bulk.source import Source
+    from mlx_stella.retrieval.stamp import load_recorded
 
     folder = Path(output)
     ranks = launched()
     source = Source(Path(input), field)
-    encoder = load(model, dtype=dtype, memory_limit=memory_limit)
+    encoder = load_recorded(model, manifest.read(folder), dtype, memory_limit)
     label = "Embedding" if ranks.size == 1 else f"rank {ranks.rank}"
     with ExitStack() as stack:
         report = embed_file(

@@ -46,11 +46,11 @@ def index(
     from mlx_stella.extras import require
 
     require("search")
-    from mlx_stella import load
     from mlx_stella.retrieval.chunking import Chunker
     from mlx_stella.retrieval.indexing import index
     from mlx_stella.retrieval.opening import open_for_writing, open_store, read_stamp
     from mlx_stella.retrieval.sources import forget_sources, remember_sources, scan_sources
+    from mlx_stella.retrieval.stamp import load_recorded
 
     if not to:
         raise InputError("--to is empty; remedy: name a folder")
@@ -58,7 +58,8 @@ def index(
     found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
     known = read_stamp(store)
     name = model if model or not known else known.model
-    encoder = load(options.required(name), dtype=dtype or (known.dtype if known else None))
+    dtype = dtype or (known.dtype if known else None)
+    encoder = load_recorded(options.required(name), known, dtype)
     with open_for_writing(store, encoder, name, dim, chunk_tokens, overlap) as stamp:
         remember_sources(store, found, field or [])
         chunker = Chunker(encoder.tokenizer, stamp.chunk_tokens, stamp.overlap)

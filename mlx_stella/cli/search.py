@@ -44,14 +44,12 @@ def search(
     queries = _queries(query)
     from mlx_stella.retrieval.opening import open_index
     from mlx_stella.retrieval.searching import search
-    from mlx_stella.retrieval.stamp import check_model
+    from mlx_stella.retrieval.stamp import check_model, load_recorded
     from mlx_stella.retrieval.store import parse_filter
 
     filters = [parse_filter(text) for text in filter or ()]
     store, stamp = open_index(index)
-    from mlx_stella import load
-
-    encoder = load(model or stamp.model, dtype=dtype)
+    encoder = load_recorded(model or stamp.model, stamp, dtype)
     check_model(stamp, encoder, index)
     vectors = encoder.encode_query(queries, dim=stamp.dim)
     for words, vector in zip(queries, vectors, strict=True):

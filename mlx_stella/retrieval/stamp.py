@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlx_stella.encoder import Encoder
-from mlx_stella.errors import InputError, StoreError
+from mlx_stella.errors import InputError, ModelNotFoundError, StoreError
+from mlx_stella.loading import load
 
 FORMAT = 1
 """Of the index's tables; another number is another layout."""
@@ -117,6 +118,42 @@ def make_stamp(
     )
 
 
+class Origin(Protocol):
+    """What a stamp and a manifest both record of the model."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def load_recorded(
+    name: str, made: Origin | None, dtype: str | None, memory_limit: int | None = None
+) -> Encoder:
+    """Load the model that vectors were made with, at the commit it had then.
+
+    Where that commit is not to be had, what the name leads to now is loaded: its weights may be
+    the same, which the fingerprint tells.
+
+    Args:
+        name: what to load; the commit is that of the recorded name, and of no other.
+        made: what is recorded with the vectors; None where there are none yet.
+
+    Raises:
+        As ``load``.
+    """
+    if made and made.revision and name == made.model and not Path(name).is_dir():
+        try:
+            return load(name, revision=made.revision, dtype=dtype, memory_limit=memory_limit)
+        except ModelNotFoundError:
+            pass
+    return load(name, dtype=dtype, memory_limit=memory_limit)
+
+
 def check_settings(stamp: Stamp, wanted: Stamp, uri: str) -> None:
     """Refuse to add vectors of the same model but another making.
 
@@ -150,14 +187,15 @@ def check_model(stamp: Stamp, encoder: Encoder, uri: str) -> None:
     directory = encoder.checkpoint.directory
     if (found := fingerprint(directory)) != stamp.fingerprint:
         raise StoreError(
-            f"{uri}: its vectors are of {_identity(stamp)}, not of {directory} ({found[:8]}), "
+            f"{uri}: its vectors are of {described(stamp)}, not of {directory} ({found[:8]}), "
             "whose numbers mean other things; remedy: that model, or index again"
         )
 
 
-def _identity(stamp: Stamp) -> str:
-    revision = f" at {stamp.revision[:12]}" if stamp.revision else ""
-    return f"{stamp.model}{revision} ({stamp.fingerprint[:8]})"
+def described(origin: Origin) -> str:
+    """A model for people: its name, commit and the start of its fingerprint."""
+    revision = f" at {origin.revision[:12]}" if origin.revision else ""
+    return f"{origin.model}{revision} ({origin.fingerprint[:8]})"
 
 
 def fingerprint(directory: Path) -> str:
