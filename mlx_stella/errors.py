@@ -7,7 +7,8 @@
     │   ├── ConfigError         a JSON file: missing, malformed, or a value not implemented
     │   └── WeightsError        tensors: missing, extra, of the wrong shape, corrupt, not finite
     ├── InputError              texts or arguments that cannot be embedded
-    │   └── TextTooLongError    a text beyond the limit, with ``on_long="error"``
+    │   ├── TextTooLongError    a text beyond the limit, with ``on_long="error"``
+    │   └── MemoryLimitError    a text, or the weights, beyond the memory limit
     ├── VectorError             the model returned a vector that is not finite, or is zero
     ├── OutputError             a file that could not be written; nothing of it is left behind
     ├── StoreError              an index or a folder of parts: missing, damaged, being written,
@@ -50,6 +51,10 @@ class InputError(StellaError):
 
 class TextTooLongError(InputError):
     """A text has more tokens than allowed and ``on_long="error"`` was asked for."""
+
+
+class MemoryLimitError(InputError):
+    """A text, or the weights, need more memory than the limit allows."""
 
 
 class VectorError(StellaError):

@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx_stella import cpu, pipeline
 from mlx_stella.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from mlx_stella.config import BackboneArgs
-from mlx_stella.errors import InputError
+from mlx_stella.errors import MemoryLimitError
 from mlx_stella.layers import SCORES_AT_ONCE
 
 _MLP_BUFFERS = 7.8
@@ -57,11 +57,11 @@ class Memory:
         """Refuse a text that the limit has no room for, even alone.
 
         Raises:
-            InputError: the row is named, counted from ``first``.
+            MemoryLimitError: the row is named, counted from ``first``.
         """
         longest = max(lengths)
         if self.limit is not None and (needed := self.peak(longest, longest)) > self.limit:
-            raise InputError(
+            raise MemoryLimitError(
                 f"text {first + list(lengths).index(longest)}: {longest} tokens need "
                 f"{needed / 1e9:.2f} GB, the memory limit is {self.limit / 1e9:.2f} GB; remedy: a "
                 "higher limit, or a smaller max_length, which cuts the text"
@@ -74,11 +74,11 @@ class Memory:
         GPU, and 32 MB on a CPU, where new pages then cost more than the arithmetic.
 
         Raises:
-            InputError: the weights alone exceed the limit.
+            MemoryLimitError: the weights alone exceed the limit.
         """
         if self.limit is not None:
             if self.weights >= self.limit:
-                raise InputError(
+                raise MemoryLimitError(
                     f"the weights take {self.weights / 1e9:.2f} GB, the memory limit is "
                     f"{self.limit / 1e9:.2f} GB; remedy: a higher limit, or a smaller dtype"
                 )

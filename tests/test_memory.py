@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import CHECKPOINTS, load_tiny
 
-from mlx_stella import InputError, StellaWarning, benchmark, load
+from mlx_stella import MemoryLimitError, StellaWarning, benchmark, load
 from mlx_stella.memory import Memory
 
 
@@ -68,10 +68,10 @@ def test_a_limit_makes_batches_smaller_and_changes_no_vector():
 def test_a_text_beyond_the_limit_is_named():
     weights = load_tiny("tiny-stella-400m").checkpoint.memory_bytes("float32")
     model = load(CHECKPOINTS / "tiny-stella-400m", dtype="float32", memory_limit=weights + 100_000)
-    with pytest.raises(InputError, match=r"text 1: \d+ tokens need .* memory limit"):
+    with pytest.raises(MemoryLimitError, match=r"text 1: \d+ tokens need .* memory limit"):
         model.encode(["a", "light on the water " * 30])
 
 
 def test_weights_beyond_the_limit_are_refused():
-    with pytest.raises(InputError, match=r"the weights take .* remedy"):
+    with pytest.raises(MemoryLimitError, match=r"the weights take .* remedy"):
         load(CHECKPOINTS / "tiny-stella-400m", memory_limit=1000)

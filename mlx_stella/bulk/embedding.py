@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from mlx_stella.bulk.parts import Numbered
-from mlx_stella.errors import InputError, VectorError
+from mlx_stella.errors import InputError, MemoryLimitError, VectorError
 from mlx_stella.retrieval.rows import Fault, Row
 from mlx_stella.windows import WINDOW_TEXTS
 
@@ -34,6 +34,8 @@ def embed_rows(
 
     Raises:
         InputError: ``rows`` did; what the texts raise is passed to ``fail``.
+        MemoryLimitError: a text is beyond the limit; that is no fault of the text, as another
+            run may have a higher one.
     """
     waiting: deque[Numbered] = deque()
     unreadable: list[InputError] = []
@@ -71,7 +73,10 @@ def _halve(rows: Sequence[Numbered], embed: Embed, fail: Fail) -> Iterator[Block
     except (InputError, VectorError) as error:
         if len(rows) == 1:
             ((number, row),) = rows
-            fail(number, Fault(row.line, row.record, str(error).removeprefix("text 0: ")))
+            reason = str(error).removeprefix("text 0: ")
+            if isinstance(error, MemoryLimitError):
+                raise MemoryLimitError(f"row {number} (line {row.line}): {reason}") from None
+            fail(number, Fault(row.line, row.record, reason))
             return
         middle = len(rows) // 2
         yield from _halve(rows[:middle], embed, fail)

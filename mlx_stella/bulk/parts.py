@@ -84,6 +84,8 @@ def writing(folder: Path, number: int, manifest: Manifest) -> Iterator[Part]:
             _flush(file)
         if part.failed:
             _write_failed(_failed(folder, number), part.failed)
+        else:
+            _failed(folder, number).unlink(missing_ok=True)  # of an earlier part of this number
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
