@@ -88,16 +88,26 @@ def read(folder: Path) -> Manifest | None:
                 f"{folder}: holds files, but no {NAME}; remedy: a new or an empty folder"
             ) from None
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; remedy: check the path") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise StoreError(f"{path}: not of this version; remedy: another folder")
-    try:
-        return Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
-    except KeyError as error:
-        raise StoreError(f"{path}: lacks {error}; remedy: another folder") from None
+    for field in fields(Manifest):
+        if field.name not in data:
+            raise StoreError(f"{path}: lacks {field.name!r}; remedy: another folder")
+        if type(data[field.name]) is not field.type:
+            raise _damaged(path, field.name, data[field.name])
+    made = Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
+    for name, least in (("rows", 0), ("part_rows", 1), ("dim", 1)):
+        if not least <= getattr(made, name) < 2**63:
+            raise _damaged(path, name, getattr(made, name))
+    return made
+
+
+def _damaged(path: Path, name: str, value: object) -> StoreError:
+    return StoreError(f"{path}: damaged, {name} is {value!r:.40}; remedy: another folder")
 
 
 def settle(
