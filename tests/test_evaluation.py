@@ -8,7 +8,7 @@ from conftest import load_tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, StellaWarning
 from mlx_stella.retrieval.evaluation import measure, open_beir, rank
 
 trec = pytest.importorskip("pytrec_eval")
@@ -90,6 +90,54 @@ def test_a_folder_that_is_not_beir(folder):
     (folder / "queries.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"queries\.jsonl, line 1: not JSON"):
         open_beir(folder)
+
+
+def test_judgements_without_a_heading_lose_none(folder):
+    qrels = folder / "qrels" / "test.tsv"
+    expected = open_beir(folder).judgements
+    qrels.write_text(qrels.read_text().split("\n", 1)[1])
+    assert open_beir(folder).judgements == expected
+    qrels.write_bytes(b"\xef\xbb\xbf" + qrels.read_bytes().replace(b"\n", b"\r\n"))
+    assert open_beir(folder).judgements == expected
+
+
+def test_blank_lines_at_the_end_are_nothing(folder):
+    before = open_beir(folder)
+    documents = list(before.documents())
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        with (folder / name).open("a") as file:
+            file.write("\n \n")
+    after = open_beir(folder)
+    assert (after.queries, after.judgements) == (before.queries, before.judgements)
+    assert list(after.documents()) == documents
+
+
+def test_questions_that_are_nowhere_are_told(folder):
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.write("gone\td1\t1\n")
+    with pytest.warns(StellaWarning, match=r"1 of 6 questions of .*test\.tsv are not in .*quer"):
+        assert "gone" not in open_beir(folder).queries
+
+
+@pytest.mark.parametrize(
+    "name, content, pattern",
+    [
+        ("qrels/test.tsv", b"q0\td0\t1\nq\xe9\td1\t1\n", r"test\.tsv, line 2: not question.*UTF-8"),
+        ("qrels/test.tsv", b"q0 0 d0 1\n", r"test\.tsv, line 1: not question.* tabs"),
+        ("queries.jsonl", b'{"text": "a"}\n', r"queries\.jsonl, line 1: no _id; remedy"),
+        ("corpus.jsonl", b"", r"corpus\.jsonl: holds no document; remedy"),
+        (
+            "corpus.jsonl",
+            b'{"_id": "a", "text": "a"}\n{"_id": "b", "body": "b"}\n',
+            r"corpus\.jsonl, line 2: no field 'text', but _id, body; remedy: an object with _id",
+        ),
+    ],
+)
+def test_what_is_refused(folder, name, content, pattern):
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=pattern) as caught:
+        rank(load_tiny("tiny-stella-1.5b"), open_beir(folder), [256])
+    assert "--field" not in str(caught.value)
 
 
 def test_the_verb(folder):

@@ -4,7 +4,7 @@ The measures are those of trec_eval, on the best 100 documents of each question:
 judgements themselves, discounts log2(rank + 1), equal scores are ordered by descending id.
 """
 
-import csv
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mlx_stella.encoder import Encoder
-from mlx_stella.errors import InputError
-from mlx_stella.retrieval.rows import read_rows
+from mlx_stella.errors import InputError, StellaWarning
+from mlx_stella.retrieval.rows import Row, read_rows
 
 DEPTH = 100
 _BLOCK_TEXTS = 2048
@@ -38,13 +38,20 @@ class Beir:
     judgements: Mapping[str, Mapping[str, int]]
 
     def documents(self) -> Iterator[tuple[str, str]]:
-        """(id, title and text) of each document, as it is read."""
-        for row in read_rows(self.corpus, ("title", "text"), optional=("title",), joint=" "):
+        """(id, title and text) of each document, as it is read.
+
+        Raises:
+            InputError: there is none, or one is malformed; file and line are named.
+        """
+        row = None
+        for row in _rows(self.corpus, ("title", "text")):
             yield row.record, row.text
+        if row is None:
+            raise InputError(f"{self.corpus}: holds no document; remedy: a corpus of BEIR")
 
 
 def open_beir(folder: Path, split: str = "test") -> Beir:
-    """Read questions and judgements.
+    """Read questions and judgements. A judged question that is nowhere is told, and left out.
 
     Raises:
         InputError: a file is missing or malformed; it is named.
@@ -54,27 +61,57 @@ def open_beir(folder: Path, split: str = "test") -> Beir:
     for path in (corpus, queries, qrels):
         if not path.is_file():
             raise InputError(f"{path}: no such file; remedy: a folder in BEIR's layout")
-    judgements: dict[str, dict[str, int]] = {}
-    with qrels.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        next(rows, None)  # query-id, corpus-id, score
-        for number, row in enumerate(rows, start=2):
-            try:
-                query, document, score = row
-                judgements.setdefault(query, {})[document] = int(score)
-            except ValueError:
-                raise InputError(
-                    f"{qrels}, line {number}: not question, document and a whole number; remedy: "
-                    "mend it"
-                ) from None
-    try:
-        texts = {row.record: row.text for row in read_rows(queries, ("text",))}
-    except InputError as error:
-        raise InputError(f"{queries}, {error}") from None
+    judgements = _read_judgements(qrels)
+    texts = {row.record: row.text for row in _rows(queries, ("text",))}
     judged = {query: texts[query] for query in judgements if query in texts}
     if not judged:
         raise InputError(f"{qrels}: judges no question of {queries}; remedy: another split")
+    if missing := len(judgements) - len(judged):
+        warnings.warn(
+            f"{missing} of {len(judgements)} questions of {qrels} are not in {queries}: they are "
+            "not counted",
+            StellaWarning,
+            stacklevel=2,
+        )
     return Beir(corpus, judged, judgements)
+
+
+def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
+    """Lines of question, document and gain, with tabs between; the first may be a heading."""
+    judgements: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            query, document, gain = line.decode("utf-8-sig").split("\t")
+            if number > 1 or _is_whole(gain):
+                judgements.setdefault(query, {})[document] = int(gain)
+        except ValueError:  # as is a UnicodeDecodeError
+            raise InputError(
+                f"{path}, line {number}: not question, document and a whole number, in UTF-8 and "
+                "with tabs between; remedy: mend it"
+            ) from None
+    return judgements
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows(path: Path, fields: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file of BEIR's, where documents may lack a title."""
+    try:
+        for row in read_rows(path, fields, optional=("title",), joint=" "):
+            if not row.record:
+                raise InputError(f"line {row.line}: no _id")
+            yield row
+    except InputError as error:
+        fault = str(error).split("; remedy")[0]  # which is for files of other layouts, too
+        raise InputError(f"{path}, {fault}; remedy: an object with _id and text a line") from None
 
 
 def rank(encoder: Encoder, data: Beir, dims: Sequence[int]) -> dict[int, Run]:
