@@ -192,6 +192,40 @@ def test_what_is_refused(made, tmp_path, copy_of):
     assert "its vectors are of" in fail("search", "idx", "a", "-m", str(moved), cwd=made)
 
 
+@pytest.mark.parametrize(
+    "words, pattern",
+    [
+        ("search idx - <&-", "stdin is closed; remedy"),
+        ("search idx tea >&-", "stdout is closed; remedy"),
+        ("status idx >&-", "stdout is closed; remedy"),
+        ("similarity a b >&-", "stdout is closed; remedy"),
+        ("models >&-", "stdout is closed; remedy"),
+        ("search idx tea --filter $'file=\\xe9'", "file=\\xe9: is not UTF-8; remedy"),
+        ("index notes --to $'i\\xe9'", "i\\xe9: is not UTF-8; remedy"),
+    ],
+)
+def test_closed_streams_and_arguments_that_are_not_utf8(made, words, pattern):
+    script = f"exec {COMMAND} {words}"
+    done = subprocess.run(["bash", "-c", script], cwd=made, capture_output=True, timeout=60)
+    error = done.stderr.decode()
+    assert done.returncode == 1 and done.stdout == b"" and error.count("\n") == 1, error
+    assert pattern in error
+
+
+def test_verbs_that_write_files_need_no_stdout(made, tmp_path):
+    script = (
+        f"{COMMAND} index notes --to idx >&- && {COMMAND} export idx -o {tmp_path}/v.npy >&- && "
+        f"{COMMAND} embed a -m {STELLA} -o {tmp_path}/a.npy >&-"
+    )
+    subprocess.run(["bash", "-c", script], cwd=made, check=True, capture_output=True, timeout=60)
+    assert np.load(tmp_path / "v.npy").shape == (3, 256) and (tmp_path / "a.npy").exists()
+
+
+def test_a_folder_may_have_a_name_that_is_not_utf8(made, tmp_path):
+    shutil.copytree(made / "notes", tmp_path / os.fsdecode(b"notes\xe9"))
+    succeed("index", os.fsdecode(b"notes\xe9"), "--to", "idx", cwd=tmp_path)
+
+
 def test_an_index_of_another_version(made, tmp_path):
     from mlx_stella.retrieval.lance import LanceStore
 

@@ -5,6 +5,7 @@ stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need
 ``mlx-stella --help`` loads neither MLX nor the Hub's client.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -28,7 +29,10 @@ from mlx_stella.cli import (
     status,
     verify,
 )
-from mlx_stella.errors import StellaError, StellaWarning
+from mlx_stella.errors import InputError, StellaError, StellaWarning
+
+_WRITERS = {"embed", "index", "export"}
+"""Verbs whose work is a file or a folder; without an --output embed looks for itself."""
 
 app = typer.Typer(
     help="Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX.",
@@ -59,11 +63,14 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
     """Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX."""
+    if sys.stdout is None and context.invoked_subcommand not in _WRITERS:
+        raise InputError("stdout is closed; remedy: open it")
 
 
 def main() -> None:
@@ -75,6 +82,7 @@ def main() -> None:
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # for a terminal that is not UTF-8
     try:
+        _check_arguments(sys.argv[1:])
         app()
     except SystemExit as end:
         if end.code == 130:
@@ -88,6 +96,20 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Refuse bytes that are not UTF-8; a file may be called so, but nothing else is told by them.
+
+    Python hands them on as lone surrogates, which no model reads and no index can store.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            if not os.path.lexists(argument):
+                shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+                raise InputError(f"{shown}: is not UTF-8; remedy: convert it") from None
 
 
 def _fail(message: str) -> None:

@@ -69,6 +69,8 @@ def search(
 def _queries(query: str) -> list[str]:
     queries = [query]
     if query == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; remedy: pipe questions to it, or ask one")
         queries = [options.decoded(line) for line in sys.stdin.buffer.read().splitlines()]
         queries = [line for line in queries if line.strip()]
     if not queries or not queries[0].strip():
