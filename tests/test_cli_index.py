@@ -226,6 +226,31 @@ def test_a_folder_may_have_a_name_that_is_not_utf8(made, tmp_path):
     succeed("index", os.fsdecode(b"notes\xe9"), "--to", "idx", cwd=tmp_path)
 
 
+def test_names_that_no_file_has(notes):
+    error = fail("index", "notes", "--to", "idx", "--glob", "*.xyz", cwd=notes.parent)
+    assert "notes: no file that matches --glob *.xyz; remedy" in error
+    assert not (notes.parent / "idx").exists()
+    (notes.parent / "none").mkdir()
+    assert "none: no file; remedy" in fail("index", "none", "--to", "idx", cwd=notes.parent)
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    arguments = ("index", "notes", "--to", "idx", "--glob", "*.xyz", "--glob", "q*")
+    status, _, error = run(*arguments, cwd=notes.parent)
+    assert status == 0 and "note: there is no file that matches --glob *.xyz or q*\n" in error
+    assert "3 files in idx" in error
+    shutil.rmtree(notes)
+    notes.mkdir()
+    status, _, error = run("index", "notes", "--to", "idx", cwd=notes.parent)
+    assert status == 0 and "note" not in error.splitlines()[0] and "3 files removed" in error
+
+
+def test_a_question_that_looks_like_an_option(made):
+    assert "a.md" in succeed("search", "idx", "--", "-x", cwd=made)
+    for verb in ("search", "index"):
+        assert "-- before one that starts with -" in " ".join(
+            succeed(verb, "--help", cwd=made).replace("│", " ").split()
+        )
+
+
 def test_an_index_of_another_version(made, tmp_path):
     from mlx_stella.retrieval.lance import LanceStore
 

@@ -4,19 +4,28 @@ $ mlx-stella index notes --to notes.index --model all-minilm-l6-v2
 """
 
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlx_stella.cli import options
-from mlx_stella.errors import InputError, StellaError
+from mlx_stella.errors import InputError, StellaError, StellaWarning
+
+if TYPE_CHECKING:
+    from mlx_stella.retrieval.files import Scan
 
 _LISTED = 10
 
 
 def index(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders and files.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...", help="Folders and files; -- before one that starts with -."
+        ),
+    ],
     to: Annotated[
         str,
         typer.Option(help="The index: a folder, s3://... or qdrant+http://HOST:6333/COLLECTION."),
@@ -57,6 +66,7 @@ def index(
     store = open_store(to)
     found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
     known = read_stamp(store)
+    _check_found(found, paths, is_new=known is None)
     name = model if model or not known else known.model
     dtype = dtype or (known.dtype if known else None)
     encoder = load_recorded(options.required(name), known, dtype)
@@ -85,6 +95,18 @@ def index(
             f"{len(report.failed)} of {len(found.files)} files failed; remedy: mend them and run "
             "it again"
         )
+
+
+def _check_found(found: "Scan", paths: list[Path], is_new: bool) -> None:
+    """Say that there is nothing, rather than make an index of nothing."""
+    if found.files or found.skipped or found.failed:
+        return
+    matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
+    if is_new:
+        where = ", ".join(map(str, paths))
+        raise InputError(f"{where}: no file{matching}; remedy: name others")
+    if found.globs:
+        warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=2)
 
 
 def _list(what: str, notes, to: str) -> None:

@@ -17,7 +17,11 @@ from mlx_stella.errors import InputError
 def search(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="A question; - for a question a line on stdin.")
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="A question; -- before one that starts with -; - for a question a line on stdin.",
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many hits.")] = 10,
     filter: Annotated[
