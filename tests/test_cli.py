@@ -176,7 +176,7 @@ def test_long_texts():
         ("in.jsonl", b'{"body": "a"}\n', "line 1: has no field 'text', but body"),
         ("in.jsonl", b'{"text": 5}\n', "field 'text' is not a string"),
         ("in.jsonl", b'{"text": "\\ud800"}\n', "text 0: not valid Unicode"),
-        ("in.csv", b"a,b\n", "in.csv: not .txt or .jsonl"),
+        ("in.pdf", b"a,b\n", "in.pdf: not .txt, .jsonl, .csv, .parquet; remedy"),
         ("in.txt", None, "in.txt: No such file"),
         (".", None, "a folder"),
     ],

@@ -31,8 +31,7 @@ def embed(
         typer.Option(
             "--input",
             "-i",
-            help="A .txt file (a text a line), a .jsonl file, or - for stdin; for a folder of "
-            "parts also .csv and .parquet.",
+            help="A .txt file (a text a line), a .jsonl, .csv or .parquet file, or - for stdin.",
         ),
     ] = None,
     field: Annotated[

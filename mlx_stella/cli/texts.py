@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlx_stella.errors import InputError, StellaWarning
+from mlx_stella.extras import require
+from mlx_stella.retrieval.rows import Fault, read_entries
+
+_TABLES = (".csv", ".parquet")
+_ENDINGS = (".txt", ".jsonl", *_TABLES)
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,9 @@ def read_records(
 ) -> list[Record]:
     """The texts asked for: arguments, else a file, else stdin.
 
-    A .jsonl file, or any source with a ``field``, is read as JSON Lines; anything else is a text
-    a line. An empty line of a text file is an empty text, so that rows stay aligned with lines.
+    A .csv or .parquet file is a table; a .jsonl file, or any other source with a ``field``, is
+    read as JSON Lines; anything else is a text a line. An empty line of a text file is an empty
+    text, so that rows stay aligned with lines.
 
     Raises:
         InputError: two sources are given, none is, or one cannot be read; file and line are named.
@@ -53,11 +59,13 @@ def _read_file(path: Path, field: str | None) -> list[Record]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: a folder; remedy: name a .txt or .jsonl file in it")
-        if stat.S_ISREG(mode) and ending not in (".txt", ".jsonl") and field is None:
+            raise InputError(f"{path}: a folder; remedy: name a file in it")
+        if ending in _TABLES:
+            return list(_read_rows(path, field or "text"))
+        if stat.S_ISREG(mode) and ending not in _ENDINGS and field is None:
             raise InputError(
-                f"{path}: not .txt or .jsonl; remedy: rename it, or pass --field for JSON Lines; "
-                ".csv and .parquet want --output FOLDER/"
+                f"{path}: not {', '.join(_ENDINGS)}; remedy: rename it, or pass --field for JSON "
+                "Lines"
             )
         with path.open("rb") as file:
             return list(_parse(file, str(path), field or ("text" if ending == ".jsonl" else None)))
@@ -65,10 +73,26 @@ def _read_file(path: Path, field: str | None) -> list[Record]:
         raise InputError(f"{path}: {error.strerror}; remedy: check the path") from None
 
 
+def _read_rows(path: Path, field: str) -> Iterator[Record]:
+    """The text of each row of a table, with its id if it has one."""
+    unit = "line"
+    if path.suffix.lower() == ".parquet":
+        require("search")
+        unit = "row"
+    try:
+        for row in read_entries(path, field, lambda number: True):
+            if isinstance(row, Fault):
+                remedy = "" if "; remedy" in row.reason else "; remedy: mend it"
+                raise InputError(f"{unit} {row.line}: {row.reason}{remedy}")
+            yield Record(row.text, ({"id": row.record} if row.record else {}) | {field: row.text})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def _warn_of_file(text: str) -> None:
     """A file name among the arguments is embedded as words, which is rarely meant."""
     try:
-        is_file = text.lower().endswith((".txt", ".jsonl")) and Path(text).is_file()
+        is_file = text.lower().endswith(_ENDINGS) and Path(text).is_file()
     except (OSError, ValueError):
         return
     if is_file:
