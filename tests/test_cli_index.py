@@ -118,6 +118,15 @@ def test_a_text_cannot_steer_the_terminal(notes):
     assert "\x1b" not in output and "\\x1b[2J\\x07" in output
 
 
+def test_a_table_stays_narrow(notes):
+    write(notes, {"h.md": f"# {'tea ' * 999}\n\nmate", "a.txt": "x" * 9999})
+    (notes / "r.jsonl").write_text(json.dumps({"id": "i" * 999, "text": "tea " * 9}) + "\n")
+    succeed("index", "notes", "--to", "idx", cwd=notes.parent)
+    for name in ("h.md", "a.txt", "r.jsonl"):
+        table = succeed("search", "idx", "tea", "--filter", f"file={name}", cwd=notes.parent)
+        assert table and max(map(len, table.splitlines())) <= 130
+
+
 def test_status_says_what_is_left(notes):
     succeed("index", "notes", "--to", "idx", cwd=notes.parent)
     (notes / "new.md").write_text("mate")

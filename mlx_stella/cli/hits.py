@@ -24,7 +24,11 @@ def print_hits(hits: "Sequence[Hit]", words: str) -> None:
         name = row.key.name if is_one_root else f"{row.key.root}/{row.key.name}"
         first, last = row.chunk.start_line, row.chunk.end_line
         lines = f"{first}-{last}" if last > first else f"{first}"
-        record = f" {row.chunk.record}" if row.chunk.record else ""
-        heading = f"  {row.chunk.heading}" if row.chunk.heading else ""
+        record = f" {_short(row.chunk.record)}" if row.chunk.record else ""
+        heading = f"  {_short(row.chunk.heading)}" if row.chunk.heading else ""
         print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
         print("        " + options.printable(snippet(row.chunk.text, words, _WIDTH)))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
