@@ -104,6 +104,22 @@ def test_names_are_text(tmp_path):
     assert sorted(names(found)) == sorted(ODD_NAMES)
 
 
+@given(st.binary(max_size=12) | st.text(alphabet="\\\\x5cfé", max_size=12).map(str.encode))
+def test_a_name_of_any_bytes_is_a_text_of_its_own(name):
+    text = files.text_of(os.fsdecode(name))
+    assert os.fsencode(files.path_of(text)) == os.fsencode(Path(os.fsdecode(name)))
+    text.encode()
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    for name in (b"\xff.txt", b"\\xff.txt", b"\\x5cxff.txt", b"\\a.txt"):
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    found = scan([tmp_path])
+    assert names(found) == ["\\a.txt", "\\x5cx5cxff.txt", "\\x5cxff.txt", "\\xff.txt"]
+    for file in found.files:
+        assert (tmp_path / files.path_of(file.key.name)).read_bytes() == os.fsencode(file.path.name)
+
+
 def test_what_a_scan_covers(tmp_path):
     (tmp_path / "a.md").write_text("words")
     root = str(tmp_path)

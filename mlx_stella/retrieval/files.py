@@ -6,6 +6,7 @@ forward slashes. Names are text: nothing in them is ever expanded or run.
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ MAX_FILE_BYTES = 32 * 2**20
 """A larger file is left out, unless it is one of rows."""
 
 _BEIR_CORPUS = "corpus.jsonl"
+_LOOKS_ESCAPED = re.compile(r"\\(?=x[0-9a-f]{2})")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, order=True)
@@ -254,5 +258,16 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def text_of(path: str | Path) -> str:
-    """A path as valid Unicode: bytes that are not UTF-8 become backslash escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as valid Unicode, a text of its own for each: see :func:`path_of`.
+
+    Bytes that are not UTF-8 become ``\\xff``, and so does a backslash that would look like one.
+    """
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    text = _LOOKS_ESCAPED.sub(r"\\x5c", text)
+    return _NOT_UTF8.sub(lambda byte: f"\\x{ord(byte.group()) - 0xDC00:02x}", text)
+
+
+def path_of(text: str) -> Path:
+    """The path, or a part of one, that a key's root or name stands for."""
+    path = _ESCAPED.sub(lambda byte: bytes.fromhex(byte.group(1).decode()), text.encode())
+    return Path(os.fsdecode(path))
