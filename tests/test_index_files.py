@@ -195,6 +195,22 @@ def test_damaged_files_say_why(tmp_path, monkeypatch, name, content, reason):
     assert reason in str(error.value) and "; remedy: " in str(error.value)
 
 
+def test_a_value_of_parquet_that_python_cannot_hold_is_a_fault_of_its_row(tmp_path):
+    """to_pylist raises for the whole batch."""
+    texts = pa.array([b"tea", b"\xff", b"mate", b"water"])
+    texts = pa.Array.from_buffers(pa.string(), len(texts), texts.buffers())
+    days = pa.array([0, 0, 2**30, None], pa.int32()).cast(pa.date32())
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"id": days, "text": texts}), path)
+    found = list(rows.read_entries(path, "text", lambda number: True))
+    assert [entry.text for entry in found[::3]] == ["tea", "water"]
+    assert [found[1].line, found[2].line] == [2, 3]
+    assert "field 'text' cannot be read ('utf-8' codec" in found[1].reason
+    assert "field 'id' cannot be read" in found[2].reason
+    with pytest.raises(InputError, match=r"^row 2: field 'text' cannot be read .*; remedy: "):
+        read(path)
+
+
 def test_binary_files_are_left_out(tmp_path):
     for name, content in (("a.bin", b"ab\0cd"), ("b", b"\xff\xfa\x00"), ("c.dat", b"caf\xe9")):
         (tmp_path / name).write_bytes(content)

@@ -224,10 +224,31 @@ def _parse_group(
 ) -> Iterator[tuple[int, _Record]]:
     for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
         numbers = range(first, first + batch.num_rows)
-        rows = batch.to_pylist() if any(map(wanted, numbers)) else [None] * batch.num_rows
+        rows = _parse_batch(batch) if any(map(wanted, numbers)) else [None] * batch.num_rows
         for number, row in zip(numbers, rows, strict=True):
             yield number + 1, row if wanted(number) else None
         first += batch.num_rows
+
+
+_NO_VALUE = (ValueError, OverflowError)
+"""Raised for what Python has no value for: bytes that are not UTF-8, nanoseconds, a year 20000."""
+
+
+def _parse_batch(batch: Any) -> list[_Record]:
+    try:
+        return batch.to_pylist()
+    except _NO_VALUE:
+        return [_parse_row(batch, row) for row in range(batch.num_rows)]
+
+
+def _parse_row(batch: Any, row: int) -> _Record:
+    record = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            record[name] = column[row].as_py()
+        except _NO_VALUE as error:
+            return InputError(f"field {name!r} cannot be read ({error}); remedy: write it again")
+    return record
 
 
 def _row(
