@@ -150,6 +150,20 @@ def test_pages_keep_their_lines_and_headings(tmp_path):
     assert lines["Leaves & water."] == 4 and lines["Hot"] == 6
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<head><title>Tea</title><meta name=a><script>bad()</script><h1>Green</h1><p>Hot",
+        "<html><head><title>Tea<style>bad {}</style><script>bad()</script><h1>Green</h1>Hot",
+        "<title>Tea</title><h1>Green</h1><svg><title>bad</title></svg>Hot",
+        "<head><noscript><style>bad</style><title>bad</title><body>Tea<h1>Green</h1>Hot",
+    ],
+)
+def test_pages_may_lack_tags(tmp_path, page):
+    (tmp_path / "page.html").write_text(page)
+    assert read(tmp_path / "page.html")[0].text.split() == "Tea # Green Hot".split()
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_rows(tmp_path, name):
     path = tmp_path / name

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-_SILENT = {"script", "style", "template", "noscript", "svg", "head"}
+_SILENT = {"script", "style", "template", "noscript", "svg"}
 _BLOCKS = set(
     "address article aside blockquote body br dd div dl dt fieldset figcaption figure footer form "
     "h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section table td th title tr ul".split()
@@ -12,8 +12,8 @@ _BLOCKS = set(
 def html_to_text(source: str) -> tuple[str, list[int]]:
     """The words of a page; for each line of them its line in the source, counted from 1.
 
-    Headings become ``# ...``, blocks are parted by empty lines; scripts, styles and the head are
-    left out, but for the title.
+    Headings become ``# ...``, blocks are parted by empty lines; scripts and styles are left out.
+    Besides these a head holds no words but the title, and its own tags may be missing.
     """
     parser = _Text()
     parser.feed(source)
@@ -23,19 +23,18 @@ def html_to_text(source: str) -> tuple[str, list[int]]:
 
 
 class _Text(HTMLParser):
+    RCDATA_CONTENT_ELEMENTS = ()  # newer Pythons give an open title all that follows
+
     def __init__(self):
         super().__init__(convert_charrefs=True)
         self.lines: list[str] = []
         self.numbers: list[int] = []
         self._line, self._number, self._prefix = "", 1, ""
         self._silent: list[str] = []
-        self._in_title = False
 
     def handle_starttag(self, tag, attrs):
-        if tag == "title":
-            self._in_title = True
-        elif tag == "body":
-            self._silent.clear()  # a head that was never closed
+        if tag == "body":
+            self._silent.clear()  # a noscript of the head that was never closed
         elif tag in _SILENT:
             self._silent.append(tag)
         if tag in _BLOCKS:
@@ -48,8 +47,6 @@ class _Text(HTMLParser):
             self.end_block()
 
     def handle_endtag(self, tag):
-        if tag == "title":
-            self._in_title = False
         if tag in self._silent:
             while self._silent.pop() != tag:
                 pass
@@ -57,7 +54,7 @@ class _Text(HTMLParser):
             self.end_block()
 
     def handle_data(self, data):
-        if self._silent and not self._in_title:
+        if self._silent:
             return
         first = self.getpos()[0]
         for offset, part in enumerate(data.split("\n")):
