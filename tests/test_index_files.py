@@ -1,8 +1,12 @@
 """Which files an index takes, and what is read from them."""
 
+import inspect
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,67 @@ def test_gitignore_of_the_repository_above(tmp_path):
     assert names(scan([tmp_path / "docs"])) == ["a.md", "sub/d.md"]
     assert names(scan([tmp_path / "docs" / "sub"])) == ["d.md"]
     assert names(scan([tmp_path / "build"])) == ["e.md"]  # for it was asked for
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "taken"),
+    [
+        ("*.log", "!sub/", ["d/sub/a.md"]),  # the folder is taken back, not all that is in it
+        ("*\n!*/\n!*.md", "", ["d/sub/a.md"]),
+        ("d/**\n!d/sub/\n!a.*", "", ["d/sub/a.log", "d/sub/a.md"]),
+        ("/d/*\n!/d/sub", "*.md", ["d/sub/a.log"]),
+        ("d/\n!a.md", "", []),  # git does not look into a folder that is ignored
+        ("\ufeff*.md", "", ["d/sub/a.log"]),
+        ("!\n/\n[\n# *\n*.md  \r", "", ["d/sub/a.log"]),
+        ("**/sub/*.md", "", ["d/sub/a.log"]),
+    ],
+)
+def test_gitignore_as_git_reads_it(tmp_path, above, below, taken):
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    for name in ("a.md", "a.log"):
+        (tmp_path / "d" / "sub" / name).write_text("words")
+    (tmp_path / ".gitignore").write_text(above)
+    (tmp_path / "d" / ".gitignore").write_text(below)
+    assert names(scan([tmp_path])) == taken
+    if shutil.which("git"):
+        git = ("git", "-C", tmp_path)
+        subprocess.run([*git, "init", "-q"], check=True)
+        listed = subprocess.check_output(
+            [*git, "ls-files", "--others", "--exclude-per-directory=.gitignore"], text=True
+        )
+        assert sorted(set(listed.split()) - {".gitignore", "d/.gitignore"}) == taken
+
+
+def test_an_ignored_folder_that_is_asked_for(tmp_path):
+    """It is read for all that, but what else is ignored is left out."""
+    for name in ("build/sub/a.md", "build/sub/b.log", "build/sub/c.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("words")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "build" / ".gitignore").write_text("*.tmp\n")
+    for ignores in ("*.log\n/build/\n", "*.log\n*\n", "*.log\nbuild/**\n"):
+        (tmp_path / ".gitignore").write_text(ignores)
+        assert names(scan([tmp_path / "build" / "sub"])) == ["a.md"]
+
+
+def test_a_gitignore_that_cannot_be_read_ignores_nothing(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    (tmp_path / ".gitignore").symlink_to(".gitignore")
+    assert names(scan([tmp_path])) == ["a.md"]
+    (tmp_path / ".gitignore").unlink()
+    os.mkfifo(tmp_path / ".gitignore")
+    assert names(scan([tmp_path])) == ["a.md"]
+
+
+def test_folders_nest_deeper_than_calls(tmp_path):
+    (tmp_path / ("d/" * 300)).mkdir(parents=True)
+    (tmp_path / ("d/" * 300) / "a.md").write_text("words")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        assert names(scan([tmp_path])) == ["d/" * 300 + "a.md"]
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):

@@ -8,15 +8,12 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlx_stella.errors import InputError
-
-if TYPE_CHECKING:
-    import pathspec
 
 ROW_ENDINGS = (".jsonl", ".csv", ".parquet")
 """Files of many texts, a text a row; they are streamed and may be of any size."""
@@ -143,49 +140,29 @@ def _refuse_nested(found: Scan) -> None:
                 raise InputError(f"{root}: lies in {other}; remedy: name one of them")
 
 
-_Ignores = tuple[str, "pathspec.GitIgnoreSpec"]
-"""A folder's path with a slash behind it, and the patterns of its .gitignore."""
-
-
 def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
     """Files below a folder, in order, with the .gitignore of every folder on the way."""
-
-    def visit(folder: Path, ignores: list[_Ignores]) -> None:
-        here = text_of(folder).rstrip("/") + "/"
-        prefix = here[len(root) :].lstrip("/")
+    waiting = [(str(folder), _ignores_above(folder))]  # no recursion: folders nest deeper than it
+    while waiting:
+        here, ignores = waiting.pop()
+        prefix = (text_of(here).rstrip("/") + "/")[len(root) :].lstrip("/")
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
             found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
-            return
-        if any(entry.name == ".gitignore" and entry.is_file() for entry in entries):
-            ignores = [*ignores, (here, _read_ignores(folder / ".gitignore"))]
+            continue
+        ignores = [*ignores, _read_ignores(here)]
+        folders = []
         for entry in entries:
-            name = prefix + text_of(entry.name)
-            if entry.name.startswith("."):
-                continue
             is_folder = entry.is_dir(follow_symlinks=False)
-            if _is_ignored(here + text_of(entry.name) + "/" * is_folder, ignores):
+            if entry.name.startswith(".") or _is_ignored(entry.path, is_folder, ignores):
                 continue
-            if is_folder and Path(entry.path) == exclude:
-                continue
-            if is_folder:
-                visit(Path(entry.path), ignores)
-            elif _matches(name, found.globs):
+            name = prefix + text_of(entry.name)
+            if is_folder and Path(entry.path) != exclude:
+                folders.append((entry.path, ignores))
+            elif not is_folder and _matches(name, found.globs):
                 _take(found, Key(root, name), Path(entry.path))
-
-    visit(folder, _ignores_above(folder))
-
-
-def _ignores_above(folder: Path) -> list[_Ignores]:
-    """Those of the same git repository; none if they leave out the folder that was asked for."""
-    above = [folder, *folder.parents]
-    repository = next((i for i, path in enumerate(above) if os.path.lexists(path / ".git")), 0)
-    ignores = [
-        (text_of(path).rstrip("/") + "/", _read_ignores(path / ".gitignore"))
-        for path in reversed(above[1 : repository + 1])
-    ]
-    return [] if _is_ignored(text_of(folder) + "/", ignores) else ignores
+        waiting += reversed(folders)
 
 
 def _take(found: Scan, key: Key, path: Path) -> None:
@@ -215,34 +192,76 @@ def _take(found: Scan, key: Key, path: Path) -> None:
         found.files.append(SourceFile(key, path))
 
 
-def _read_ignores(path: Path) -> "pathspec.GitIgnoreSpec":
-    import pathspec
+@dataclass(frozen=True)
+class _Pattern:
+    """A line of a .gitignore; ``ignores`` is false where it begins with ``!``."""
 
+    regex: re.Pattern[str]
+    ignores: bool
+    folders_only: bool
+
+    def matches(self, path: str, is_folder: bool) -> bool:
+        """Whether it means this path; that it means a folder above it does not count, for the walk
+        has settled that: ``!folder/`` takes back the folder, but not all that is in it."""
+        return is_folder >= self.folders_only and self.regex.fullmatch(path) is not None
+
+
+_Ignores = tuple[str, list[_Pattern]]
+"""A folder's path with a slash behind it, and the patterns of its .gitignore."""
+
+
+def _read_ignores(folder: str) -> _Ignores:
+    path, lines = Path(folder, ".gitignore"), []
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if path.is_file():
+            lines = path.read_text("utf-8-sig", errors="surrogateescape").split("\n")
     except OSError:
-        lines = []
-    return pathspec.GitIgnoreSpec.from_lines(_valid_patterns(lines))
+        pass
+    return folder.rstrip("/") + "/", [p for line in lines if (p := _parse_pattern(line))]
 
 
-def _valid_patterns(lines: Sequence[str]) -> Iterator[str]:
-    """Lines that are patterns; git passes over others, too."""
+def _parse_pattern(line: str) -> _Pattern | None:
+    """None for what is no pattern; git passes over it, too."""
     import pathspec
 
-    for line in lines:
-        try:
-            pathspec.GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            continue
-        yield line
+    if not line.endswith("\\ "):
+        line = line.rstrip()
+    folders_only = line.endswith("/")
+    line = re.sub(r"/\*\*$", "/**/*", line.rstrip("/"))
+    line = re.sub(
+        r"(^!?|/)\*+$", r"\1?*", line
+    )  # of * pathspec makes what matches a part of a path
+    try:
+        (parsed,) = pathspec.GitIgnoreSpec.from_lines([line]).patterns
+    except ValueError:
+        return None
+    if parsed.include is None:
+        return None
+    return _Pattern(parsed.regex, parsed.include, folders_only)
 
 
-def _is_ignored(path: str, ignores: list[_Ignores]) -> bool:
-    """The last .gitignore that has an opinion decides, as git has it."""
-    for folder, spec in reversed(ignores):
-        verdict = spec.check_file(path.removeprefix(folder)).include
-        if verdict is not None:
-            return verdict
+def _ignores_above(folder: Path) -> list[_Ignores]:
+    """Those of the same git repository, but for patterns that leave out what was asked for."""
+    above = [folder, *folder.parents]
+    repository = next((i for i, path in enumerate(above) if os.path.lexists(path / ".git")), 0)
+    ignores: list[_Ignores] = []
+    for parent, path in pairwise(map(str, reversed(above[: repository + 1]))):
+        ignores.append(_read_ignores(parent))
+        if _is_ignored(path, True, ignores):
+            ignores = [
+                (where, [p for p in patterns if not p.matches(path.removeprefix(where), True)])
+                for where, patterns in ignores
+            ]
+    return ignores
+
+
+def _is_ignored(path: str, is_folder: bool, ignores: list[_Ignores]) -> bool:
+    """The last pattern that means a path decides, of the .gitignore that is nearest to it."""
+    for folder, patterns in reversed(ignores):
+        name = path.removeprefix(folder)
+        for pattern in reversed(patterns):
+            if pattern.matches(name, is_folder):
+                return pattern.ignores
     return False
 
 
