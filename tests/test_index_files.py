@@ -145,6 +145,8 @@ def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):
     (root / "inside.md").symlink_to(root / "real.md")
     (root / "leaves.md").symlink_to(outside)
     (root / "folder").symlink_to(root / "sub")
+    (root / "sub" / ".env").write_text("secret")
+    (root / "hidden").symlink_to(root / "sub" / ".env")
     (root / "loop").symlink_to(root / "loop")
     os.mkfifo(root / "pipe")
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
@@ -155,6 +157,7 @@ def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):
     assert reasons(found.skipped) == {
         "leaves.md": "a link that leaves the folder",
         "folder": "a link to a folder",
+        "hidden": "a link to a hidden file",
         "loop": "a broken link",
         "pipe": "no regular file",
         "huge.md": "0 MiB, more than 0 MiB",

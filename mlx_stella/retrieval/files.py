@@ -176,6 +176,10 @@ def _take(found: Scan, key: Key, path: Path) -> None:
             if target.is_dir():
                 found.skipped.append(Note(key, "a link to a folder"))
                 return
+            below = target.relative_to(path_of(key.root))
+            if any(part.startswith(".") for part in below.parts):
+                found.skipped.append(Note(key, "a link to a hidden file"))
+                return
         state = path.stat()
     except (OSError, RuntimeError) as error:
         if path.is_symlink():
