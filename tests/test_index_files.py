@@ -164,6 +164,25 @@ def test_links_huge_and_special_files_are_listed(tmp_path, monkeypatch):
     }
 
 
+def test_beir_folders(tmp_path):
+    """Only the corpus is taken, wherever the folder lies, and as any other file would be."""
+    outside, beir = tmp_path / "outside.jsonl", tmp_path / "root" / "sub" / "beir"
+    beir.mkdir(parents=True)
+    corpus = beir / "corpus.jsonl"
+    corpus.write_text('{"_id": "d", "title": "Tea", "text": "green"}\n')
+    (alone,) = scan([beir]).files
+    (beir / "queries.jsonl").write_text('{"_id": "q", "text": "which tea?"}\n')
+    (found,) = scan([tmp_path / "root"]).files
+    assert found.key.name == "sub/beir/corpus.jsonl"
+    assert [passage.text for passage in reading.read(found, ())] == ["Tea\ngreen"]
+    assert reading.content_hash(found, ()) != reading.content_hash(alone, ())
+    assert names(scan([beir])) == ["corpus.jsonl"]
+    assert names(scan([beir], ["*.md"])) == []
+    corpus.rename(outside)
+    corpus.symlink_to(outside)
+    assert reasons(scan([beir]).skipped) == {"corpus.jsonl": "a link that leaves the folder"}
+
+
 def test_names_are_text(tmp_path):
     for name in ODD_NAMES:
         (tmp_path / name).write_text("words")

@@ -123,11 +123,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         if root in found.scopes:
             raise InputError(f"{path}: a file in it is named, too; remedy: name one of them")
         found.scopes[root] = None
-        if (real / _BEIR_CORPUS).is_file() and (real / "queries.jsonl").is_file():
-            key = Key(root, _BEIR_CORPUS)
-            found.files.append(SourceFile(key, real / _BEIR_CORPUS, is_beir=True))
-        else:
-            _walk(found, root, real, exclude.resolve() if exclude else None)
+        _walk(found, root, real, exclude.resolve() if exclude else None)
     _refuse_nested(found)
     found.files.sort(key=lambda file: file.key)
     return found
@@ -152,6 +148,9 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
             found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
             continue
         ignores = [*ignores, _read_ignores(here)]
+        is_beir = all(Path(here, name).is_file() for name in (_BEIR_CORPUS, "queries.jsonl"))
+        if is_beir:  # the questions are not to be found
+            entries = [entry for entry in entries if entry.name == _BEIR_CORPUS]
         folders = []
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
@@ -161,11 +160,11 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
             if is_folder and Path(entry.path) != exclude:
                 folders.append((entry.path, ignores))
             elif not is_folder and _matches(name, found.globs):
-                _take(found, Key(root, name), Path(entry.path))
+                _take(found, Key(root, name), Path(entry.path), is_beir)
         waiting += reversed(folders)
 
 
-def _take(found: Scan, key: Key, path: Path) -> None:
+def _take(found: Scan, key: Key, path: Path, is_beir: bool = False) -> None:
     """Sort a file into those to be indexed and those left out."""
     try:
         if path.is_symlink():
@@ -193,7 +192,7 @@ def _take(found: Scan, key: Key, path: Path) -> None:
         size = f"{state.st_size / 2**20:.0f} MiB"
         found.skipped.append(Note(key, f"{size}, more than {MAX_FILE_BYTES // 2**20} MiB"))
     else:
-        found.files.append(SourceFile(key, path))
+        found.files.append(SourceFile(key, path, is_beir))
 
 
 @dataclass(frozen=True)

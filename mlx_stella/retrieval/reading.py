@@ -78,7 +78,7 @@ def content_hash(file: SourceFile, fields: Sequence[str]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     if kind_of(file) == "rows":
-        digest.update(repr(tuple(fields)).encode())
+        digest.update(repr(_columns(file, fields)).encode())
     with file.path.open("rb") as content:
         while block := content.read(2**20):
             digest.update(block)
@@ -99,8 +99,8 @@ def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
     """
     kind = kind_of(file)
     if kind == "rows":
-        fields = tuple(fields) or (("title", "text") if file.is_beir else ("text",))
-        for row in read_rows(file.path, fields, optional=("title",) if file.is_beir else ()):
+        optional = ("title",) if file.is_beir else ()
+        for row in read_rows(file.path, _columns(file, fields), optional):
             yield Passage(row.text, lines=[row.line], record=row.record)
         return
     content = file.path.read_bytes()
@@ -112,6 +112,11 @@ def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
     else:
         text = _decode(content, file.path.suffix.lower() in _KINDS | {".txt": "", ".rst": ""})
         yield Passage(text, kind)
+
+
+def _columns(file: SourceFile, fields: Sequence[str]) -> tuple[str, ...]:
+    """What makes up a text: the same file has titles once it is the corpus of a BEIR folder."""
+    return tuple(fields) or (("title", "text") if file.is_beir else ("text",))
 
 
 def _decode(content: bytes, is_known_text: bool) -> str:
