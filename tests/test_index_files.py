@@ -207,6 +207,23 @@ def test_names_that_are_not_utf8(tmp_path):
         assert (tmp_path / files.path_of(file.key.name)).read_bytes() == os.fsencode(file.path.name)
 
 
+@pytest.mark.parametrize(
+    ("glob", "taken"),
+    [
+        ("docs/**/*.md", "docs/a.md docs/x/b.md docs/x/y/c.md"),
+        ("**/x/**/*.md", "docs/x/b.md docs/x/y/c.md"),
+        ("**/x/**/y/**/*.md", "docs/x/y/c.md"),
+        ("docs/**", "docs/a.md docs/x/b.md docs/x/y/c.md"),
+        ("**/*.md", "docs/a.md docs/x/b.md docs/x/y/c.md top.md"),
+    ],
+)
+def test_two_stars_of_a_glob_may_stand_for_no_folder(tmp_path, glob, taken):
+    for name in ("top.md", "docs/a.md", "docs/x/b.md", "docs/x/y/c.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("words")
+    assert names(scan([tmp_path], [glob])) == taken.split()
+
+
 def test_what_a_scan_covers(tmp_path):
     (tmp_path / "a.md").write_text("words")
     root = str(tmp_path)

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
     Args:
         paths: folders and files.
         globs: patterns such as ``*.md`` or ``docs/*``; a file is taken if its name or the last
-            part of it matches one. ``*`` matches slashes, too.
+            part of it matches one. ``*`` matches slashes, too, and ``**/`` also nothing.
         exclude: a folder that is passed over, such as the index itself.
 
     Raises:
@@ -272,7 +273,18 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     if not globs:
         return True
     last = name.rsplit("/", 1)[-1]
-    return any(fnmatch.fnmatchcase(part, glob) for glob in globs for part in (name, last))
+    variants = [variant for glob in globs for variant in _variants(glob)]
+    return any(fnmatch.fnmatchcase(part, glob) for glob in variants for part in (name, last))
+
+
+@cache
+def _variants(glob: str) -> list[str]:
+    """A pattern with and without each of its ``**/``, which may stand for no folder at all."""
+    first, *rest = re.split(r"(?:(?<=/)|^)(?:\*\*/)+", glob)
+    found = [first]
+    for part in rest:
+        found = [known + folders + part for known in found for folders in ("**/", "")]
+    return found
 
 
 def is_below(path: str, folder: str) -> bool:
