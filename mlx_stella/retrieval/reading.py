@@ -1,5 +1,6 @@
 """A file to its texts: plain text, Markdown, code, HTML, PDF; files of rows are in rows.py."""
 
+import codecs
 import hashlib
 import io
 import logging
@@ -120,7 +121,9 @@ def _columns(file: SourceFile, fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def _decode(content: bytes, is_known_text: bool) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        encoding = "utf-32"  # whose mark begins as the next one does
+    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif b"\0" in content[:_SNIFFED_BYTES]:
         raise NotText("binary")
