@@ -183,6 +183,21 @@ def test_beir_folders(tmp_path):
     assert reasons(scan([beir]).skipped) == {"corpus.jsonl": "a link that leaves the folder"}
 
 
+def test_other_indexes_and_vectors_are_left_out_in_a_line(tmp_path):
+    for name in ("idx/chunks.lance", "idx/notes.lance", "bulk", "data", "data/chunks.lance"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("idx/a.md", "idx/chunks.lance/b.md", "data/chunks.lance/c.md"):
+        (tmp_path / name).write_text("words")
+    for name in ("bulk", "data"):
+        (tmp_path / name / "part-00000.parquet").write_bytes(b"PAR1")
+    (tmp_path / "bulk" / "manifest.json").write_text('{"input_blake2b": "", "part_rows": 9}')
+    (tmp_path / "data" / "manifest.json").write_text('{"rows": 9}')
+    found = scan([tmp_path])
+    taken = ["data/chunks.lance/c.md", "data/manifest.json", "data/part-00000.parquet"]
+    assert names(found) == taken
+    assert reasons(found.skipped) == {"idx": "an index", "bulk": "a folder of vectors"}
+
+
 def test_names_are_text(tmp_path):
     for name in ODD_NAMES:
         (tmp_path / name).write_text("words")
@@ -334,7 +349,14 @@ def test_binary_files_are_left_out(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(reading.NotText, match="binary"):
             read(tmp_path / name)
-    (tmp_path / "d.txt").write_bytes("tea 茶".encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+def test_text_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    content = "\ufefftea 茶".encode(encoding.removesuffix("-sig"))
+    (tmp_path / "d.txt").write_bytes(content)
     assert read(tmp_path / "d.txt")[0].text == "tea 茶"
 
 

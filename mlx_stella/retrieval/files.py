@@ -5,6 +5,7 @@ forward slashes. Names are text: nothing in them is ever expanded or run.
 """
 
 import fnmatch
+import json
 import os
 import re
 import stat
@@ -59,7 +60,7 @@ class Scan:
 
     Attributes:
         files: to be indexed, in order of root and name.
-        skipped: left out on purpose: binary kinds, links, huge files.
+        skipped: left out on purpose: binary kinds, links, huge files, other indexes.
         failed: folders and files that cannot be read.
         scopes: what the scan has covered: roots, and names of files asked for one by one.
         globs: names looked at; an empty list means all.
@@ -148,6 +149,9 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
         except OSError as error:
             found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
             continue
+        if made := _made_here(Path(here)):
+            found.skipped.append(Note(Key(root, prefix.rstrip("/")), made))
+            continue
         ignores = [*ignores, _read_ignores(here)]
         is_beir = all(Path(here, name).is_file() for name in (_BEIR_CORPUS, "queries.jsonl"))
         if is_beir:  # the questions are not to be found
@@ -163,6 +167,21 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
             elif not is_folder and _matches(name, found.globs):
                 _take(found, Key(root, name), Path(entry.path), is_beir)
         waiting += reversed(folders)
+
+
+def _made_here(folder: Path) -> str:
+    """What this package made of a folder, whose files are not to be read; else ""."""
+    if all((folder / name).is_dir() for name in ("chunks.lance", "notes.lance")):
+        return "an index"
+    manifest = folder / "manifest.json"
+    try:
+        if any(folder.glob("part-*.parquet")) and manifest.is_file():
+            keys = json.loads(manifest.read_bytes())
+            if isinstance(keys, dict) and {"input_blake2b", "part_rows"} <= keys.keys():
+                return "a folder of vectors"
+    except (OSError, ValueError, RecursionError):
+        pass  # somebody else's
+    return ""
 
 
 def _take(found: Scan, key: Key, path: Path, is_beir: bool = False) -> None:
