@@ -1,5 +1,6 @@
 """Which files an index takes, and what is read from them."""
 
+import errno
 import inspect
 import itertools
 import json
@@ -196,6 +197,21 @@ def test_other_indexes_and_vectors_are_left_out_in_a_line(tmp_path):
     taken = ["data/chunks.lance/c.md", "data/manifest.json", "data/part-00000.parquet"]
     assert names(found) == taken
     assert reasons(found.skipped) == {"idx": "an index", "bulk": "a folder of vectors"}
+
+
+def test_a_folder_that_may_be_listed_but_not_entered(tmp_path, monkeypatch):
+    """As chmod a=r leaves it, for all but root."""
+    folder, system = tmp_path / "sub", os.stat
+    folder.mkdir()
+    (folder / "a.md").write_text("words")
+
+    def denied(path, *arguments, **options):
+        if isinstance(path, str | Path) and Path(path).parent == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return system(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", denied)
+    assert reasons(scan([tmp_path]).failed) == {"sub/a.md": "Permission denied"}
 
 
 def test_names_are_text(tmp_path):

@@ -153,7 +153,7 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
             found.skipped.append(Note(Key(root, prefix.rstrip("/")), made))
             continue
         ignores = [*ignores, _read_ignores(here)]
-        is_beir = all(Path(here, name).is_file() for name in (_BEIR_CORPUS, "queries.jsonl"))
+        is_beir = all(os.path.isfile(f"{here}/{name}") for name in (_BEIR_CORPUS, "queries.jsonl"))
         if is_beir:  # the questions are not to be found
             entries = [entry for entry in entries if entry.name == _BEIR_CORPUS]
         folders = []
@@ -171,7 +171,7 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
 
 def _made_here(folder: Path) -> str:
     """What this package made of a folder, whose files are not to be read; else ""."""
-    if all((folder / name).is_dir() for name in ("chunks.lance", "notes.lance")):
+    if all(os.path.isdir(folder / name) for name in ("chunks.lance", "notes.lance")):
         return "an index"
     manifest = folder / "manifest.json"
     try:
@@ -187,7 +187,7 @@ def _made_here(folder: Path) -> str:
 def _take(found: Scan, key: Key, path: Path, is_beir: bool = False) -> None:
     """Sort a file into those to be indexed and those left out."""
     try:
-        if path.is_symlink():
+        if os.path.islink(path):
             target = path.resolve(strict=True)
             if not is_below(text_of(target), key.root):
                 found.skipped.append(Note(key, "a link that leaves the folder"))
@@ -201,7 +201,7 @@ def _take(found: Scan, key: Key, path: Path, is_beir: bool = False) -> None:
                 return
         state = path.stat()
     except (OSError, RuntimeError) as error:
-        if path.is_symlink():
+        if os.path.islink(path):
             found.skipped.append(Note(key, "a broken link"))
         else:
             found.failed.append(Note(key, getattr(error, "strerror", None) or str(error)))
