@@ -306,16 +306,19 @@ def test_rows(tmp_path, name):
     if name == "a.jsonl":
         lines = [json.dumps({"id": i, "body": t}) for i, t in zip(ids, texts, strict=True)]
         path.write_text("\ufeff" + "\n\n".join(lines))
-        expected = [1, 3]
+        expected = [(1, 1), (3, 3)]
     elif name == "a.csv":
         path.write_text('id,body\r\nx1,"naïve, “café”\nsecond line"\r\nx2,b\r\n', newline="")
-        expected = [3, 4]
+        expected = [(2, 3), (4, 4)]
     else:
         pa.parquet.write_table(pa.table({"id": ids, "body": texts}), path)
-        expected = [1, 2]
+        expected = [(1, 1), (2, 2)]
     found = read(path, "body")
     assert [(p.text, p.record) for p in found] == list(zip(texts, ids, strict=True))
-    assert [p.lines[0] for p in found] == expected
+    assert [p.row for p in found] == expected
+    for passage in found:
+        for chunk in Chunker(TOKENIZER, 4, 0).chunks(passage):
+            assert (chunk.start_line, chunk.end_line) == passage.row
     with pytest.raises(InputError, match=r"no field 'text', but id, body; remedy"):
         read(path)
 
@@ -358,6 +361,22 @@ def test_a_value_of_parquet_that_python_cannot_hold_is_a_fault_of_its_row(tmp_pa
     assert "field 'id' cannot be read" in found[2].reason
     with pytest.raises(InputError, match=r"^row 2: field 'text' cannot be read .*; remedy: "):
         read(path)
+
+
+def test_a_row_of_csv_is_a_row_whatever_is_in_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        b'text,id\n"a\nb\xff\nc",1\n\nd,2\n\n"e\n\nf",3\n\xfe,4\ng,5,more\nh\n"open\ni'
+    )
+    entries = list(rows.read_entries(path, "text", lambda number: True))
+    found = [(e.text, e.line, e.lines, e.record) for e in entries if isinstance(e, rows.Row)]
+    assert found == [("d", 6, 1, "2"), ("e\n\nf", 8, 3, "3"), ("g", 12, 1, "5"), ("h", 13, 1, "")]
+    reason = "remedy: convert the file, for example with iconv -f latin1 -t utf-8"
+    assert [entry for entry in entries if isinstance(entry, rows.Fault)] == [
+        rows.Fault(2, "", f"not UTF-8 (byte 0xff); {reason}"),
+        rows.Fault(11, "", f"not UTF-8 (byte 0xfe); {reason}"),
+        rows.Fault(14, "", "not CSV (unexpected end of data); remedy: mend it"),
+    ]
 
 
 def test_binary_files_are_left_out(tmp_path):

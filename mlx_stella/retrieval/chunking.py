@@ -95,7 +95,7 @@ class Chunker:
             heading = headings[above - 1][1] if above else passage.heading
             first = bisect.bisect_left(newlines, start)
             last = first + chunk.rstrip().count("\n")
-            lines = [_line(passage, number) for number in (first, last)]
+            lines = passage.row or [_line(passage, number) for number in (first, last)]
             yield Chunk(chunk, *lines, heading, passage.record)
 
     def _pieces(self, text: str, kind: str) -> Iterator[tuple[int, str]]:
@@ -146,9 +146,7 @@ def _block_end(text: str, start: int) -> int:
 
 def _line(passage: Passage, number: int) -> int:
     """The line of the file for a line of the text, the latter counted from 0."""
-    if passage.lines is None:
-        return number + 1
-    return passage.lines[min(number, len(passage.lines) - 1)]
+    return number + 1 if passage.lines is None else passage.lines[number]
 
 
 def _headings(passage: Passage) -> list[tuple[int, str]]:

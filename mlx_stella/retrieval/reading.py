@@ -48,8 +48,9 @@ class Passage:
     Attributes:
         text: the words; kind: "text", "markdown" or a programming language, which says where it
             may be cut.
-        lines: for each line of the text its line in the file, counted from 1; a single number for
-            a text that lies on one; None where they are the same.
+        lines: for each line of the text its line in the file, counted from 1; None where they are
+            the same, and for a row.
+        row: the first and last line of a row, which are those of all its chunks.
         record: the row's id, or "".
         heading: what stands above it, or "".
     """
@@ -57,6 +58,7 @@ class Passage:
     text: str
     kind: str = "text"
     lines: Sequence[int] | None = None
+    row: tuple[int, int] | None = None
     record: str = ""
     heading: str = ""
 
@@ -102,7 +104,8 @@ def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
     if kind == "rows":
         optional = ("title",) if file.is_beir else ()
         for row in read_rows(file.path, _columns(file, fields), optional):
-            yield Passage(row.text, lines=[row.line], record=row.record)
+            last = row.line + row.lines - 1
+            yield Passage(row.text, row=(row.line, last), record=row.record)
         return
     content = file.path.read_bytes()
     if kind == "pdf":

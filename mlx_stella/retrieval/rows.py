@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,16 +22,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """A text, the line or row it stands on counted from 1, and its id or ""."""
+    """A text, the line or row it begins on counted from 1, its id or "", and how many lines the
+    row takes: more than one where a field of CSV holds line ends."""
 
     text: str
     line: int
     record: str
+    lines: int = 1
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A row without a usable text: its line or row counted from 1, its id or "", the reason."""
+    """A row without a usable text: where it begins, counted from 1, its id or "", the reason."""
 
     line: int
     record: str
@@ -50,8 +53,8 @@ def read_rows(
         OSError: the file cannot be read.
     """
     unit = "row" if path.suffix.lower() == ".parquet" else "line"
-    for line, record in _records(path, fields, lambda number: True):
-        row = _row(record, fields, optional, line, joint)
+    for line, lines, record in _records(path, fields, lambda number: True):
+        row = _row(record, fields, optional, line, lines, joint)
         if isinstance(row, Fault):
             raise InputError(f"{unit} {row.line}: {row.reason}")
         yield row
@@ -72,13 +75,13 @@ def read_entries(
         InputError: the file as a whole is not what its name says, or has no such column.
         OSError: it cannot be read.
     """
-    for line, record in _records(path, [field], wanted):
+    for line, lines, record in _records(path, [field], wanted):
         if record is None:
             yield None
         elif isinstance(record, dict) and record.get(field, "") is None:
             yield Fault(line, _identity(record), f"field {field!r} is null")
         else:
-            yield _row(record, [field], (), line, "")
+            yield _row(record, [field], (), line, lines, "")
 
 
 _Record = dict[str, Any] | InputError | None
@@ -87,28 +90,29 @@ _Record = dict[str, Any] | InputError | None
 
 def _records(
     path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, _Record]]:
-    """Line, or row of Parquet, counted from 1, and what is there."""
+) -> Iterator[tuple[int, int, _Record]]:
+    """First line, or row of Parquet, counted from 1, number of lines, and what is there."""
     ending = path.suffix.lower()
     if ending == ".parquet":
         yield from _parse_parquet(path, fields, wanted)
         return
     with path.open("rb") as file:
-        lines = _Lines(file)
         if ending == ".jsonl":
-            yield from _parse_jsonl(lines, wanted)
+            yield from _parse_jsonl(_Lines(file), wanted)
         elif ending == ".txt":
-            yield from _parse_txt(lines, fields, wanted)
-        else:
-            yield from _parse_csv(lines, fields, wanted)
+            yield from _parse_txt(_Lines(file), fields, wanted)
+        else:  # a line that cannot be decoded may close a quote: it must reach the parser
+            yield from _parse_csv(_Lines(file, errors="surrogateescape"), wanted)
 
 
-def _parse_jsonl(lines: "_Lines", wanted: Callable[[int], bool]) -> Iterator[tuple[int, _Record]]:
+def _parse_jsonl(
+    lines: "_Lines", wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
     number = 0
     for line in _each(lines):
         if isinstance(line, str) and not line.strip():
             continue
-        yield lines.number, _parse_json(line) if wanted(number) else None
+        yield lines.number, 1, _parse_json(line) if wanted(number) else None
         number += 1
 
 
@@ -124,39 +128,54 @@ def _parse_json(line: str | InputError) -> _Record:
 
 def _parse_txt(
     lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, _Record]]:
+) -> Iterator[tuple[int, int, _Record]]:
     for number, line in enumerate(_each(lines)):
         if not wanted(number):
-            yield lines.number, None
+            yield lines.number, 1, None
         elif isinstance(line, InputError):
-            yield lines.number, line
+            yield lines.number, 1, line
         else:
-            yield lines.number, dict.fromkeys(fields, line.rstrip("\r\n"))
+            yield lines.number, 1, dict.fromkeys(fields, line.rstrip("\r\n"))
 
 
 def _parse_csv(
-    lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, _Record]]:
+    lines: "_Lines", wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
     csv.field_size_limit(MAX_LINE_BYTES)  # an open quote must not swallow the whole file
-    reader = csv.DictReader(lines, strict=True)
+    reader = csv.reader(lines, strict=True)
+    names: list[str] | None = None
+    first, number = 1, 0
+    for values in _each(reader):
+        line, first = first, lines.number + 1
+        if values == []:  # an empty line
+            continue
+        record = _parse_values(values, names or [])
+        if names is None:
+            if isinstance(record, InputError):
+                raise InputError(f"line {line}: {record}")
+            names = values
+        else:
+            yield line, first - line, record if wanted(number) else None
+            number += 1
+
+
+def _parse_values(values: list[str] | InputError | csv.Error, names: list[str]) -> _Record:
+    if isinstance(values, InputError):
+        return values
+    if isinstance(values, csv.Error):
+        return InputError(f"not CSV ({values}); remedy: mend it")
     try:
-        if not reader.fieldnames:
-            return
-    except csv.Error as error:
-        raise InputError(f"line {lines.number}: not CSV ({error}); remedy: mend it") from None
-    except InputError as error:
-        raise InputError(f"line {lines.number}: {error}") from None
-    for number, record in enumerate(_each(reader)):
-        if isinstance(record, csv.Error):
-            record = InputError(f"not CSV ({record}); remedy: mend it")
-        yield lines.number, record if wanted(number) else None
+        "".join(values).encode()
+    except UnicodeEncodeError as error:
+        return _not_utf8(f"byte 0x{ord(error.object[error.start]) & 0xFF:02x}")
+    return dict(zip_longest(names, values[: len(names)]))
 
 
 class _Lines:
     """The lines of a file; behind one that cannot be used, and raises, it goes on."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, errors: str = "strict"):
+        self._file, self._errors = file, errors
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -172,12 +191,15 @@ class _Lines:
                 raw = self._file.readline(2**20)  # in small pieces: the first is large enough
             raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line")
         try:
-            return raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            return raw.decode("utf-8-sig" if self.number == 1 else "utf-8", self._errors)
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"not UTF-8 ({error.reason}); remedy: convert the file, for example with "
-                "iconv -f latin1 -t utf-8"
-            ) from None
+            raise _not_utf8(error.reason) from None
+
+
+def _not_utf8(reason: str) -> InputError:
+    return InputError(
+        f"not UTF-8 ({reason}); remedy: convert the file, for example with iconv -f latin1 -t utf-8"
+    )
 
 
 def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
@@ -193,7 +215,7 @@ def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
 
 def _parse_parquet(
     path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, _Record]]:
+) -> Iterator[tuple[int, int, _Record]]:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -211,7 +233,7 @@ def _parse_parquet(
                 if any(map(wanted, range(first, end))):
                     yield from _parse_group(file, group, columns, first, wanted)
                 else:
-                    yield from ((number + 1, None) for number in range(first, end))
+                    yield from ((number + 1, 1, None) for number in range(first, end))
                 first = end
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
@@ -221,12 +243,12 @@ def _parse_parquet(
 
 def _parse_group(
     file: Any, group: int, columns: Sequence[str], first: int, wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, _Record]]:
+) -> Iterator[tuple[int, int, _Record]]:
     for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
         numbers = range(first, first + batch.num_rows)
         rows = _parse_batch(batch) if any(map(wanted, numbers)) else [None] * batch.num_rows
         for number, row in zip(numbers, rows, strict=True):
-            yield number + 1, row if wanted(number) else None
+            yield number + 1, 1, row if wanted(number) else None
         first += batch.num_rows
 
 
@@ -252,7 +274,12 @@ def _parse_row(batch: Any, row: int) -> _Record:
 
 
 def _row(
-    record: _Record, fields: Sequence[str], optional: Sequence[str], line: int, joint: str
+    record: _Record,
+    fields: Sequence[str],
+    optional: Sequence[str],
+    line: int,
+    lines: int,
+    joint: str,
 ) -> Row | Fault:
     if isinstance(record, InputError):
         return Fault(line, "", str(record))
@@ -264,7 +291,7 @@ def _row(
             texts.append(text_of(record, field))
         except InputError as error:
             return Fault(line, _identity(record), str(error))
-    return Row(joint.join(text for text in texts if text), line, _identity(record))
+    return Row(joint.join(text for text in texts if text), line, _identity(record), lines)
 
 
 def text_of(record: dict[str, Any], field: str) -> str:
