@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -491,6 +492,57 @@ def test_a_definition_is_the_heading_of_code(tmp_path):
     passage = reading.Passage(source, "python")
     chunks = list(Chunker(TOKENIZER, 24, 0).chunks(passage))
     assert chunks[-1].heading in ("def brew(self, leaves)", "class Tea")
+
+
+def headings(text, kind) -> dict[str, str]:
+    """The heading of each line that is a single word."""
+    passage = reading.Passage(text, kind)
+    found = chunking._headings(passage)
+    starts = {line.start(): line.group() for line in re.finditer(r"^ *\w+$", text, re.MULTILINE)}
+    return {
+        word.strip(): next((title for at, title in reversed(found) if at <= start), "")
+        for start, word in starts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Any tea\n===\na\n\n  Green!\n---\nb\n", {"a": "Any tea", "b": "Any tea > Green!"}),
+        ("   # C#\na\n    # code\nb\n# Tea ##\nc", {"a": "C#", "b": "C#", "c": "Tea"}),
+        ("# A\n```\n```python\n# B\n```\na\n", {"a": "A"}),
+        ("# A\n````\n```\n# B\n~~~~\n````  \n# C\na\n", {"a": "C"}),
+        ("# A\n```in line```\n# B\na\n", {"a": "B"}),
+        ("---\ntitle: x\n---\na\n\n- item\n---\nb\n\n> said\n---\nc", {"a": "", "b": "", "c": ""}),
+        ("two lines\nof prose\n---\n\n---\na\n", {"a": ""}),
+    ],
+)  # fmt: skip
+def test_headings_of_markdown(text, expected):
+    assert headings(text, "markdown") == expected
+
+
+def test_headings_of_python_end_with_their_block():
+    text = (
+        "import os\na\nclass Tea(Leaf):\n    b\n    def brew(\n        self\n    ):\n        c\n"
+        '        """\n        class of leaves, module of water\n        """\n# note\n        d\n'
+        "    e\n\nf\nasync def pour():\n    g\n"
+    )
+    found = headings(text, "python")
+    assert found.pop("self") == "def brew("
+    brew, tea = "def brew(", "class Tea(Leaf)"
+    expected = {"a": "", "b": tea, "c": brew, "d": brew, "e": tea, "f": "", "g": "async def pour()"}
+    assert found == expected
+
+
+def test_each_language_has_its_own_definitions():
+    for kind, line, heading in (
+        ("rust", "pub(crate) fn brew(tea: Tea) {", "pub(crate) fn brew(tea"),
+        ("go", "type Tea struct {", "type Tea struct"),
+        ("java", "public final class Tea {", "public final class Tea"),
+        ("c", "function of time", ""),
+        ("bash", "class of its own", ""),
+    ):
+        assert headings(f"{line}\nx\n", kind)["x"] == heading
 
 
 def test_white_space_gives_no_chunk():
