@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 import importlib.util
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +23,10 @@ from mlx_stella import Encoder, StellaWarning, load
 TESTS = Path(__file__).parent
 CHECKPOINTS = TESTS / "checkpoints"
 SHARED = TESTS.parent.parent / "shared"
+
+any_bytes_in_names = pytest.mark.skipif(
+    sys.platform == "darwin", reason="names of files are UTF-8 on macOS"
+)
 
 TINY = (
     "tiny-stella-1.5b",

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("lancedb")
-from conftest import CHECKPOINTS, edit_json, load_tiny
+from conftest import CHECKPOINTS, any_bytes_in_names, edit_json, load_tiny
 from test_cli import COMMAND, STELLA
 
 from mlx_stella.cli import main
@@ -230,6 +230,7 @@ def test_verbs_that_write_files_need_no_stdout(made, tmp_path):
     assert np.load(tmp_path / "v.npy").shape == (3, 256) and (tmp_path / "a.npy").exists()
 
 
+@any_bytes_in_names
 def test_a_folder_may_have_a_name_that_is_not_utf8(made, tmp_path):
     shutil.copytree(made / "notes", tmp_path / os.fsdecode(b"notes\xe9"))
     succeed("index", os.fsdecode(b"notes\xe9"), "--to", "idx", cwd=tmp_path)

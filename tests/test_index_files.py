@@ -20,6 +20,7 @@ pytest.importorskip("semantic_text_splitter")
 pytest.importorskip("pyarrow")
 import pyarrow as pa
 import pyarrow.parquet
+from conftest import any_bytes_in_names
 from indexing import TOKENIZER
 
 from mlx_stella.errors import InputError
@@ -230,6 +231,7 @@ def test_a_name_of_any_bytes_is_a_text_of_its_own(name):
     text.encode()
 
 
+@any_bytes_in_names
 def test_names_that_are_not_utf8(tmp_path):
     for name in (b"\xff.txt", b"\\xff.txt", b"\\x5cxff.txt", b"\\a.txt"):
         (tmp_path / os.fsdecode(name)).write_bytes(name)

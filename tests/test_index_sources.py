@@ -1,10 +1,13 @@
 """An index keeps to what it was made of: folders that move, overlap or are looked at in part."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("lancedb")
+from conftest import any_bytes_in_names
 from indexing import TOKENIZER, contents, embed
 
 from mlx_stella.errors import InputError
@@ -73,6 +76,26 @@ def test_a_deleted_file_that_was_named(notes):
     assert run(notes, "n/a.md", "n/b.txt").removed == 1
     assert files(notes) == ["n/b.txt"]
     assert standing(notes) == (1, 0, 0)
+
+
+def test_a_deleted_file_named_beside_its_folder(notes):
+    run(notes, "n")
+    (notes / "n" / "a.md").unlink()
+    (notes / "n" / "b.txt").unlink()
+    assert run(notes, "n", "n/a.md").removed == 2
+
+
+@any_bytes_in_names
+def test_a_name_that_is_not_utf8_is_found_again(notes):
+    folder = os.fsencode(notes / "r") + b"\xe9"
+    os.mkdir(folder)
+    for name in (b"/\xff.md", b"/\\xff.md"):
+        with open(folder + name, "w") as file:
+            file.write(f"the text of {name}")
+    path = Path(os.fsdecode(folder))
+    assert run(notes, path).embedded == 2
+    assert standing(notes) == (2, 0, 0)
+    assert run(notes, path).unchanged == 2
 
 
 def test_a_glob_looks_at_a_part_of_what_is_known(notes):

@@ -76,9 +76,9 @@ class Scan:
 
     def covers(self, key: Key) -> bool:
         """Whether the scan would have met this file if it were still there."""
-        if key.root in self.gone:
-            names = self.gone[key.root]
-            return names is None or key.name in names
+        names = self.gone.get(key.root, ())
+        if names is None or key.name in names:
+            return True
         roots = [root for root in self.scopes if is_below(key.root, root)]
         if not roots:
             return False
@@ -251,9 +251,8 @@ def _parse_pattern(line: str) -> _Pattern | None:
         line = line.rstrip()
     folders_only = line.endswith("/")
     line = re.sub(r"/\*\*$", "/**/*", line.rstrip("/"))
-    line = re.sub(
-        r"(^!?|/)\*+$", r"\1?*", line
-    )  # of * pathspec makes what matches a part of a path
+    # pathspec makes of a last * what matches a part of a path; ?* is the same to git
+    line = re.sub(r"(^!?|/)\*+$", r"\1?*", line)
     try:
         (parsed,) = pathspec.GitIgnoreSpec.from_lines([line]).patterns
     except ValueError:
@@ -307,6 +306,7 @@ def _variants(glob: str) -> list[str]:
 
 
 def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; "" is the root of all."""
     return not folder or path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval.files import Scan, is_below, scan, text_of
+from mlx_stella.retrieval.files import Scan, is_below, path_of, scan, text_of
 from mlx_stella.retrieval.store import Store
 
 SOURCES = "sources"
@@ -87,8 +87,8 @@ def forget_sources(store: Store, found: Scan) -> None:
 def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
     """Each root that was indexed, what is there now (None: it is gone), and its fields."""
     for root, source in (store.read_note(SOURCES) or {}).items():
-        names, here = source["names"], Path(root)
-        paths = [here] if names is None else [p for n in names if (p := here / n).exists()]
+        names, here = source["names"], path_of(root)
+        paths = [here] if names is None else [p for n in names if (p := here / path_of(n)).exists()]
         try:
             exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
             yield root, scan(paths, source["globs"], exclude), source["fields"]
