@@ -108,6 +108,13 @@ def test_a_glob_looks_at_a_part_of_what_is_known(notes):
     assert run(notes, "n").removed == 1
 
 
+def test_a_file_without_words_is_told(notes):
+    (notes / "n" / "blank.md").write_text(" \n")
+    run(notes, "n")
+    found = compare(LanceStore(str(notes / "idx")))
+    assert [key.name for key in found.empty] == ["blank.md"] and len(found.done) == 3
+
+
 def test_globs_add_up(notes):
     run(notes, "n", globs=["*.md"])
     assert run(notes, "n", globs=["*.txt"]).embedded == 1

@@ -15,7 +15,7 @@ def status(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
     as_json: Annotated[bool, typer.Option("--json", help="An object for programs.")] = False,
 ) -> None:
-    """Show an index's model, and which of its files are done, pending, gone, failed or skipped.
+    """Show an index's model, and which files are done, pending, gone, failed, skipped or empty.
 
     The files are looked at by their content; nothing is changed, and no model is loaded.
     """
@@ -32,6 +32,7 @@ def status(
         "gone": [(key, "no longer there") for key in standing.gone],
         "failed": [(note.key, note.reason) for note in standing.failed],
         "skipped": [(note.key, note.reason) for note in standing.skipped],
+        "empty": [(key, "no words in it; a scan?") for key in standing.empty],
     }
     if as_json:
         found = {

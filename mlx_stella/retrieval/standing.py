@@ -15,7 +15,8 @@ class Standing:
 
     Attributes:
         done: nothing; pending: embed them, the reason is "new", "changed" or "part of it is done";
-            gone: take them out; failed: try again; skipped: leave them out.
+            gone: take them out; failed: try again; skipped: leave them out; empty: nothing, they
+            hold no words.
     """
 
     done: list[Key] = field(default_factory=list)
@@ -23,6 +24,7 @@ class Standing:
     gone: list[Key] = field(default_factory=list)
     failed: list[Note] = field(default_factory=list)
     skipped: list[Note] = field(default_factory=list)
+    empty: list[Key] = field(default_factory=list)
 
 
 def compare(store: Store) -> Standing:
@@ -49,8 +51,10 @@ def compare(store: Store) -> Standing:
                 standing.failed.append(Note(key, error.strerror or str(error)))
                 continue
             state = versions.get(key, {}).get(content_hash)
-            if (state and state.is_complete) or empty.get(key) == content_hash:
+            if state and state.is_complete:
                 standing.done.append(key)
+            elif empty.get(key) == content_hash:
+                standing.empty.append(key)
             elif key in reasons:
                 standing.failed.append(reasons[key])
             elif state:
