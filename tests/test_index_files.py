@@ -27,6 +27,7 @@ from mlx_stella.errors import InputError
 from mlx_stella.retrieval import chunking, files, reading, rows
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.files import Key, SourceFile, scan
+from mlx_stella.retrieval.headings import headings_of
 
 ODD_NAMES = [
     "--to",
@@ -499,7 +500,7 @@ def test_a_definition_is_the_heading_of_code(tmp_path):
 def headings(text, kind) -> dict[str, str]:
     """The heading of each line that is a single word."""
     passage = reading.Passage(text, kind)
-    found = chunking._headings(passage)
+    found = headings_of(passage)
     starts = {line.start(): line.group() for line in re.finditer(r"^ *\w+$", text, re.MULTILINE)}
     return {
         word.strip(): next((title for at, title in reversed(found) if at <= start), "")

@@ -31,8 +31,10 @@ FLOORS = [
     {"conversion.calibration"},
     {"conversion.convert"},
     {"retrieval"},
+    {"retrieval.gitignore"},
     {"retrieval.files", "retrieval.html", "retrieval.rows", "retrieval.stamp", "retrieval.lock"},
     {"retrieval.reading"},
+    {"retrieval.headings"},
     {"retrieval.chunking"},
     {"retrieval.store"},
     {

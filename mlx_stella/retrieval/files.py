@@ -12,10 +12,10 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 from mlx_stella.errors import InputError
+from mlx_stella.retrieval.gitignore import ignores_above, is_ignored, read_ignores
 
 ROW_ENDINGS = (".jsonl", ".csv", ".parquet")
 """Files of many texts, a text a row; they are streamed and may be of any size."""
@@ -140,7 +140,7 @@ def _refuse_nested(found: Scan) -> None:
 
 def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
     """Files below a folder, in order, with the .gitignore of every folder on the way."""
-    waiting = [(str(folder), _ignores_above(folder))]  # no recursion: folders nest deeper than it
+    waiting = [(str(folder), ignores_above(folder))]  # no recursion: folders nest deeper than it
     while waiting:
         here, ignores = waiting.pop()
         prefix = (text_of(here).rstrip("/") + "/")[len(root) :].lstrip("/")
@@ -152,14 +152,14 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
         if made := _made_here(Path(here)):
             found.skipped.append(Note(Key(root, prefix.rstrip("/")), made))
             continue
-        ignores = [*ignores, _read_ignores(here)]
+        ignores = [*ignores, read_ignores(here)]
         is_beir = all(os.path.isfile(f"{here}/{name}") for name in (_BEIR_CORPUS, "queries.jsonl"))
         if is_beir:  # the questions are not to be found
             entries = [entry for entry in entries if entry.name == _BEIR_CORPUS]
         folders = []
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.name.startswith(".") or _is_ignored(entry.path, is_folder, ignores):
+            if entry.name.startswith(".") or is_ignored(entry.path, is_folder, ignores):
                 continue
             name = prefix + text_of(entry.name)
             if is_folder and Path(entry.path) != exclude:
@@ -213,78 +213,6 @@ def _take(found: Scan, key: Key, path: Path, is_beir: bool = False) -> None:
         found.skipped.append(Note(key, f"{size}, more than {MAX_FILE_BYTES // 2**20} MiB"))
     else:
         found.files.append(SourceFile(key, path, is_beir))
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """A line of a .gitignore; ``ignores`` is false where it begins with ``!``."""
-
-    regex: re.Pattern[str]
-    ignores: bool
-    folders_only: bool
-
-    def matches(self, path: str, is_folder: bool) -> bool:
-        """Whether it means this path; that it means a folder above it does not count, for the walk
-        has settled that: ``!folder/`` takes back the folder, but not all that is in it."""
-        return is_folder >= self.folders_only and self.regex.fullmatch(path) is not None
-
-
-_Ignores = tuple[str, list[_Pattern]]
-"""A folder's path with a slash behind it, and the patterns of its .gitignore."""
-
-
-def _read_ignores(folder: str) -> _Ignores:
-    path, lines = Path(folder, ".gitignore"), []
-    try:
-        if path.is_file():
-            lines = path.read_text("utf-8-sig", errors="surrogateescape").split("\n")
-    except OSError:
-        pass
-    return folder.rstrip("/") + "/", [p for line in lines if (p := _parse_pattern(line))]
-
-
-def _parse_pattern(line: str) -> _Pattern | None:
-    """None for what is no pattern; git passes over it, too."""
-    import pathspec
-
-    if not line.endswith("\\ "):
-        line = line.rstrip()
-    folders_only = line.endswith("/")
-    line = re.sub(r"/\*\*$", "/**/*", line.rstrip("/"))
-    # pathspec makes of a last * what matches a part of a path; ?* is the same to git
-    line = re.sub(r"(^!?|/)\*+$", r"\1?*", line)
-    try:
-        (parsed,) = pathspec.GitIgnoreSpec.from_lines([line]).patterns
-    except ValueError:
-        return None
-    if parsed.include is None:
-        return None
-    return _Pattern(parsed.regex, parsed.include, folders_only)
-
-
-def _ignores_above(folder: Path) -> list[_Ignores]:
-    """Those of the same git repository, but for patterns that leave out what was asked for."""
-    above = [folder, *folder.parents]
-    repository = next((i for i, path in enumerate(above) if os.path.lexists(path / ".git")), 0)
-    ignores: list[_Ignores] = []
-    for parent, path in pairwise(map(str, reversed(above[: repository + 1]))):
-        ignores.append(_read_ignores(parent))
-        if _is_ignored(path, True, ignores):
-            ignores = [
-                (where, [p for p in patterns if not p.matches(path.removeprefix(where), True)])
-                for where, patterns in ignores
-            ]
-    return ignores
-
-
-def _is_ignored(path: str, is_folder: bool, ignores: list[_Ignores]) -> bool:
-    """The last pattern that means a path decides, of the .gitignore that is nearest to it."""
-    for folder, patterns in reversed(ignores):
-        name = path.removeprefix(folder)
-        for pattern in reversed(patterns):
-            if pattern.matches(name, is_folder):
-                return pattern.ignores
-    return False
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

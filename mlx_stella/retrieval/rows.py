@@ -288,13 +288,13 @@ def _row(
         if field in optional and field not in record:
             continue
         try:
-            texts.append(text_of(record, field))
+            texts.append(_text(record, field))
         except InputError as error:
             return Fault(line, _identity(record), str(error))
     return Row(joint.join(text for text in texts if text), line, _identity(record), lines)
 
 
-def text_of(record: dict[str, Any], field: str) -> str:
+def _text(record: dict[str, Any], field: str) -> str:
     if field not in record:
         raise InputError(_no_field(field, record))
     text = record[field]
