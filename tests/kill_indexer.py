@@ -25,9 +25,10 @@ def attempt(folder: Path, uri: Path, log: Path, ready) -> None:
     """Index, and note each text before it is embedded."""
     from indexing import embed, run_index
 
-    from mlx_stella.retrieval import indexing
+    from mlx_stella.retrieval import indexing, lance
 
     indexing.FIRST_BATCH = indexing.LARGEST_BATCH = BATCH
+    lance.HASHED_COMMITS = 3
     ready()
 
     def logged(texts):

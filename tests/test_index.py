@@ -285,3 +285,21 @@ def test_rows_are_as_they_were_given(uri, folder):
     store = store_of(uri)
     store.add([row], embed([odd]))
     assert row in [row for row, _ in contents(uri)]
+
+
+def test_texts_are_known_once_their_hashes_are_indexed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lance, "HASHED_COMMITS", 2)
+    monkeypatch.setattr(indexing, "FIRST_BATCH", 4)
+    monkeypatch.setattr(indexing, "LARGEST_BATCH", 4)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    texts = [f"cup {number % 7} of tea" for number in range(40)]
+    for number, text in enumerate(texts):
+        (folder / f"{number:02}.md").write_text(text)
+    report = run_index(tmp_path / "idx", folder)
+    assert (report.embedded, report.reused) == (7, 33)
+    kinds = {i.columns[0] for i in LanceStore(str(tmp_path / "idx"))._open("chunks").list_indices()}
+    assert "text_hash" in kinds
+    assert [row.chunk.text for row, _ in contents(tmp_path / "idx")] == texts
+    for row, vector in contents(tmp_path / "idx"):
+        np.testing.assert_array_equal(np.frombuffer(vector, np.float32), embed([row.chunk.text])[0])
