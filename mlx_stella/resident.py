@@ -25,7 +25,7 @@ def peak_resident_bytes() -> int:
 
 
 @contextmanager
-def handing_back() -> Iterator[None]:
+def trimming_freed_memory() -> Iterator[None]:
     """Let glibc hand freed memory back to the system at once instead of keeping up to 64 MB a pool.
 
     For libraries whose many threads free what others took: over 120,000 chunks LanceDB's pools

@@ -1,6 +1,12 @@
 """What indexing takes beside embedding, and whether its memory stays flat.
 
     $ python scripts/bench_index.py all-minilm-l6-v2 FOLDER
+      chunks  seconds  resident peak MB
+    ...
+       3,074     54.8               553
+          at the end               566
+    embedding 53.62 s; the rest of indexing 1.40 s, 2.5% of both; imports and loading 1.52 s:
+    all but embedding is 5.2% of the whole process
 
 Times are those of this process from its first line; embedding is all that the model's
 ``encode_document`` takes. The peak of resident memory is told after each commit, so a last one

@@ -27,6 +27,7 @@ _GRAMMARS = {
     "swift": ("tree_sitter_swift", "language"),
     "bash": ("tree_sitter_bash", "language"),
 }
+
 BLOCK = 2**18
 """Characters of a text that are split at once. Where a text has no joints, as minified code has
 none, the splitter's time grows faster than its length: 2 s for a block, 14 s for four in one."""

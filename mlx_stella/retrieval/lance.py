@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlx_stella.errors import StoreError
-from mlx_stella.resident import handing_back
+from mlx_stella.resident import trimming_freed_memory
 from mlx_stella.retrieval.files import Key
 from mlx_stella.retrieval.store import Filter, Hit, Row, State
 
@@ -269,7 +269,7 @@ class LanceStore:
     def _faults(self) -> Iterator[None]:
         """LanceDB's errors, which are of many types, as one that says what to do."""
         try:
-            with handing_back():
+            with trimming_freed_memory():
                 yield
         except (OSError, RuntimeError, ValueError, KeyError, pa.ArrowException) as error:
             raise _fault(self.uri, str(error)) from None

@@ -81,7 +81,8 @@ def forget_sources(store: Store, found: Scan) -> None:
         for other, source in sources.items()
         if not any(_takes_over(found, root, other) for root in found.scopes)
     }
-    store.write_note(SOURCES, kept)
+    if found.gone or kept.keys() != sources.keys():
+        store.write_note(SOURCES, kept)
 
 
 def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
