@@ -5,7 +5,7 @@ model = load("stella-400m")
 vectors = model.encode_document(["Green tea is made from unoxidised leaves."])
 """
 
-from mlx_stella import blas
+from mlx_stella.machine import blas
 
 blas.prefer_fast_blas()  # before anything imports mlx.core; see blas.py
 
@@ -51,7 +51,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import the encoder, and with it MLX, when it is first asked for: ``--help`` needs neither."""
     if name == "Encoder":
-        from mlx_stella.encoder import Encoder
+        from mlx_stella.encoding.encoder import Encoder
 
         return Encoder
     if name == "load":

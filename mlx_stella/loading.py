@@ -2,15 +2,18 @@
 
 import os
 import warnings
+from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_stella import blas, hub
-from mlx_stella.checkpoint import open_checkpoint
-from mlx_stella.encoder import Encoder
-from mlx_stella.errors import InputError, StellaWarning
-from mlx_stella.quantized import stays_packed
-from mlx_stella.weights import DTYPES
+from mlx_stella.checkpoint import hub
+from mlx_stella.checkpoint.checkpoint import open_checkpoint
+from mlx_stella.checkpoint.origin import Origin
+from mlx_stella.checkpoint.weights import DTYPES
+from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.errors import InputError, ModelNotFoundError, StellaWarning
+from mlx_stella.machine import blas
+from mlx_stella.models.quantized import stays_packed
 
 
 def load(
@@ -59,6 +62,29 @@ def load(
             stacklevel=2,
         )
     return Encoder(checkpoint, dtype, memory_limit=memory_limit)
+
+
+def load_recorded(
+    name: str, made: Origin | None, dtype: str | None, memory_limit: int | None = None
+) -> Encoder:
+    """Load the model that vectors were made with, at the commit it had then.
+
+    Where that commit is not to be had, what the name leads to now is loaded: its weights may be
+    the same, which the fingerprint tells.
+
+    Args:
+        name: what to load; the commit is that of the recorded name, and of no other.
+        made: the model that is recorded with the vectors; None where there are none yet.
+
+    Raises:
+        As ``load``.
+    """
+    if made and made.revision and name == made.model and not Path(name).is_dir():
+        try:
+            return load(name, revision=made.revision, dtype=dtype, memory_limit=memory_limit)
+        except ModelNotFoundError:
+            pass
+    return load(name, dtype=dtype, memory_limit=memory_limit)
 
 
 def default_dtype() -> str:

@@ -12,9 +12,10 @@ import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from mlx_stella import hub, load
-from mlx_stella.mteb_prompts import options_for
-from mlx_stella.retrieval.stamp import fingerprint, revision_of
+from mlx_stella import load
+from mlx_stella.checkpoint import hub
+from mlx_stella.checkpoint.origin import fingerprint, revision_of
+from mlx_stella.evaluation.mteb_prompts import options_for
 
 
 class MtebModel(AbsEncoder):

@@ -24,11 +24,11 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 
 from mlx_stella import load  # noqa: E402
-from mlx_stella.resident import peak_resident_bytes  # noqa: E402
+from mlx_stella.machine.process_memory import peak_resident_bytes  # noqa: E402
 from mlx_stella.retrieval.chunking import Chunker  # noqa: E402
-from mlx_stella.retrieval.files import scan  # noqa: E402
-from mlx_stella.retrieval.indexing import index  # noqa: E402
 from mlx_stella.retrieval.opening import open_for_writing, open_store  # noqa: E402
+from mlx_stella.retrieval.scanning import scan  # noqa: E402
+from mlx_stella.retrieval.updating import index  # noqa: E402
 
 LINES = 12  # of the table of memory
 

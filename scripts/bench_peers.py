@@ -241,7 +241,7 @@ def read_texts(path: Path, limit: int) -> list[str]:
 
 
 def count_tokens(model: Path, texts: list[str], max_length: int) -> list[int]:
-    from mlx_stella.checkpoint import open_checkpoint
+    from mlx_stella.checkpoint.checkpoint import open_checkpoint
 
     tokenizer = open_checkpoint(model).load_tokenizer()
     return [len(tokens.ids) for tokens in tokenizer.encode(texts, "", max_length)]

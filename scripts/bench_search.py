@@ -35,12 +35,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 
-from mlx_stella.resident import peak_resident_bytes
+from mlx_stella.machine.process_memory import peak_resident_bytes
 from mlx_stella.retrieval.chunking import Chunk
-from mlx_stella.retrieval.files import Key
 from mlx_stella.retrieval.lance import LanceStore
-from mlx_stella.retrieval.searching import search
-from mlx_stella.retrieval.store import Row
+from mlx_stella.retrieval.ranking import search
+from mlx_stella.retrieval.scanning import Key
+from mlx_stella.retrieval.store import StoredChunk
 
 BLOCK = 4096
 TOPICS, THEMES, LATENT, VOCABULARY = 2000, 100, 48, 30_000
@@ -150,7 +150,7 @@ def build(uri: str, sizes: Sizes, results) -> None:
         for text in texts:
             key = Key("/drawn", f"{number // 100}.md")
             chunk = Chunk(text, 1, 1, "", str(number))
-            rows.append(Row(key, "0", number % 100, number % 100 == 99, chunk))
+            rows.append(StoredChunk(key, "0", number % 100, number % 100 == 99, chunk))
             number += 1
         store.add(rows, vectors)
     filled = time.perf_counter()

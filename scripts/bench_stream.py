@@ -21,7 +21,7 @@ import mlx_stella  # before MLX: it looks for a fast BLAS
 
 import mlx.core as mx  # isort: skip
 from mlx_stella.cli.texts import read_records
-from mlx_stella.resident import peak_resident_bytes
+from mlx_stella.machine.process_memory import peak_resident_bytes
 
 SHORT = 1000  # texts
 RUNS = 5  # of the short stream, on each side of the long one

@@ -30,9 +30,9 @@ import numpy as np  # isort: skip
 import torch
 import torch.nn.functional as F
 
-from mlx_stella.benchmark import texts_of_length
-from mlx_stella.layers import rope_tables
-from mlx_stella.tensors import find_tensors
+from mlx_stella.checkpoint.tensors import find_tensors
+from mlx_stella.evaluation.speed import texts_of_length
+from mlx_stella.models.layers import rope_tables
 
 Weights = Mapping[str, torch.Tensor]
 

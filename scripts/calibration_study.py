@@ -23,17 +23,17 @@ import typer
 from mlx_stella import Encoder, load  # before MLX, which then finds the fast BLAS
 
 import mlx.core as mx  # isort: skip
-from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.cli.texts import read_records
-from mlx_stella.compare import Closeness, closeness
 from mlx_stella.conversion import calibration, plan
-from mlx_stella.formats import Format
-from mlx_stella.padding import Batch
+from mlx_stella.encoding.padding import Batch
+from mlx_stella.evaluation.closeness import Closeness, closeness
+from mlx_stella.models.formats import Format
+from mlx_stella.models.quantized import Packed
 from mlx_stella.quantization import sensitivity, stages
 from mlx_stella.quantization.allocate import WIDTHS
 from mlx_stella.quantization.calibrate import Method, calibrate
 from mlx_stella.quantization.sensitivity import Sensitivities
-from mlx_stella.quantized import Packed
 
 DTYPE, KIND = "float16", mx.float16
 
@@ -131,7 +131,7 @@ def line(
     seconds: float,
 ) -> str:
     stored = sum(array.nbytes for _, packed, _ in matrices for array in packed.arrays)
-    numbers = sum(np.prod(recipe.shape) for recipe in checkpoint.recipes if len(recipe.shape) < 2)
+    numbers = sum(np.prod(a.shape) for a in checkpoint.assemblies if len(a.shape) < 2)
     bits = 8 * (stored + 4 * numbers) / checkpoint.parameters
     return (
         f"{width} bits  {way.name:40} {bits:.3f} bits  cosine {close.mean:.4f}  "

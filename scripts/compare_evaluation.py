@@ -72,14 +72,16 @@ def approximate_recall(documents, queries, folder: Path) -> float:
     """
     from mlx_stella.retrieval import lance
     from mlx_stella.retrieval.chunking import Chunk
-    from mlx_stella.retrieval.files import Key
-    from mlx_stella.retrieval.store import Row
+    from mlx_stella.retrieval.scanning import Key
+    from mlx_stella.retrieval.store import StoredChunk
 
     lance.INDEX_ROWS = 1  # a corpus of this size would be looked at row by row
     store = lance.LanceStore(str(folder))
     key, last = Key("", "corpus"), len(documents) - 1
     rows = [
-        Row(key, "", number, number == last, Chunk(str(number), number + 1, number + 1, "", ""))
+        StoredChunk(
+            key, "", number, number == last, Chunk(str(number), number + 1, number + 1, "", "")
+        )
         for number in range(len(documents))
     ]
     store.add(rows, documents)
@@ -96,7 +98,7 @@ def approximate_recall(documents, queries, folder: Path) -> float:
 
 def compare(folder: Path, model: str, st_python: str) -> bool:
     from mlx_stella import load
-    from mlx_stella.retrieval.evaluation import measure, open_beir, rank
+    from mlx_stella.evaluation.beir import measure, open_beir, rank
 
     data, encoder = open_beir(folder), load(model, dtype="float32")
     judgements = {query: dict(data.judgements[query]) for query in data.queries}

@@ -33,7 +33,8 @@ HELD = """
 import sys
 import mlx_stella
 import mlx.core as mx
-from mlx_stella import checkpoint, loading
+from mlx_stella.checkpoint import checkpoint
+from mlx_stella import loading
 checkpoint.stays_packed = loading.stays_packed = lambda: True
 model = mlx_stella.load(sys.argv[1], dtype="float16")
 print(mx.get_active_memory())

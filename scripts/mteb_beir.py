@@ -21,8 +21,8 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from mlx_stella.evaluation.beir import Beir, measure, open_beir, rank
 from mlx_stella.mteb import MtebModel
-from mlx_stella.retrieval.evaluation import Beir, measure, open_beir, rank
 
 _NAMES = {
     "ndcg@10": "ndcg_at_10",

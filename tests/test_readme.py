@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from conftest import TESTS
+from support import ROOT
 
-from mlx_stella.catalog import MODELS
+from mlx_stella.checkpoint.catalog import MODELS
 from mlx_stella.cli import app
 
-README = (TESTS.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_table_is_the_catalogue():
@@ -39,6 +39,6 @@ def test_the_verbs_exist():
 
 
 def test_every_file_is_in_the_tree():
-    for path in (TESTS.parent / "mlx_stella").rglob("*.py"):
+    for path in (ROOT / "mlx_stella").rglob("*.py"):
         if path.parent.name != "cli" and path.name != "__main__.py":
             assert path.name in README

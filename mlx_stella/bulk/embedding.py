@@ -7,9 +7,9 @@ from itertools import chain
 import numpy as np
 
 from mlx_stella.bulk.parts import Numbered
+from mlx_stella.encoding.windows import WINDOW_TEXTS
 from mlx_stella.errors import InputError, MemoryLimitError, VectorError
-from mlx_stella.retrieval.rows import Fault, Row
-from mlx_stella.windows import WINDOW_TEXTS
+from mlx_stella.files.tables import Fault, TableRow
 
 Embed = Callable[[Iterable[str]], Iterator[np.ndarray]]
 """Texts to blocks of their vectors (n, dim) float32, in order: ``Encoder.encode_stream``."""
@@ -19,7 +19,7 @@ Block = tuple[Sequence[Numbered], np.ndarray]
 
 
 def embed_rows(
-    rows: Iterator[tuple[int, Row | Fault]], embed: Embed, fail: Fail
+    rows: Iterator[tuple[int, TableRow | Fault]], embed: Embed, fail: Fail
 ) -> Iterator[Block]:
     """Embed the rows of a part.
 
@@ -40,7 +40,7 @@ def embed_rows(
     waiting: deque[Numbered] = deque()
     unreadable: list[InputError] = []
 
-    def texts(source: Iterable[tuple[int, Row | Fault]]) -> Iterator[str]:
+    def texts(source: Iterable[tuple[int, TableRow | Fault]]) -> Iterator[str]:
         try:
             for number, row in source:
                 if isinstance(row, Fault):

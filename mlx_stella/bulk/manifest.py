@@ -3,20 +3,15 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from mlx_stella.arguments import EncodeOptions
-from mlx_stella.bulk.source import Source
-from mlx_stella.encoder import Encoder
+from mlx_stella.bulk.input_file import InputFile
+from mlx_stella.checkpoint import origin
+from mlx_stella.checkpoint.origin import Origin
+from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.settings import EncodeOptions
 from mlx_stella.errors import OutputError, StoreError
-from mlx_stella.retrieval.stamp import (
-    absolute,
-    described,
-    fingerprint,
-    refuse_differences,
-    revision_of,
-)
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -34,7 +29,7 @@ class Manifest:
         format: see FORMAT; version: of the package that made it.
         input, input_bytes, input_blake2b, field: the file, and its column.
         rows: of the input; part_rows: of each part but the last.
-        model, revision, fingerprint: as in an index's stamp.
+        origin: the model.
         dim: the size of the vectors, which names the Dense head; dtype: what they were made in.
         prompt, normalize, max_length, on_long: as ``Encoder.encode`` takes them.
     """
@@ -47,9 +42,7 @@ class Manifest:
     field: str
     rows: int
     part_rows: int
-    model: str
-    revision: str
-    fingerprint: str
+    origin: Origin
     dim: int
     dtype: str
     prompt: str
@@ -69,7 +62,7 @@ class Manifest:
     @property
     def identity(self) -> str:
         """A hash of all that makes the vectors what they are; each part carries it."""
-        told = {name: value for name, value in asdict(self).items() if name not in _TOLD}
+        told = {name: value for name, value in origin.to_json(self).items() if name not in _TOLD}
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
 
@@ -94,25 +87,25 @@ def read(folder: Path) -> Manifest | None:
         raise StoreError(f"{path}: {error.strerror}; remedy: check the path") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise StoreError(f"{path}: not of this version; remedy: another folder")
-    for field in fields(Manifest):
-        if field.name not in data:
-            raise StoreError(f"{path}: lacks {field.name!r}; remedy: another folder")
-        if type(data[field.name]) is not field.type:
-            raise _damaged(path, field.name, data[field.name])
-    made = Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
+    try:
+        made = origin.from_json(Manifest, data)
+    except KeyError as error:
+        raise StoreError(f"{path}: lacks {error}; remedy: another folder") from None
+    except TypeError as error:
+        raise _damaged(path, str(error)) from None
     for name, least in (("rows", 0), ("part_rows", 1), ("dim", 1)):
         if not least <= getattr(made, name) < 2**63:
-            raise _damaged(path, name, getattr(made, name))
+            raise _damaged(path, f"{name} is {getattr(made, name)}")
     return made
 
 
-def _damaged(path: Path, name: str, value: object) -> StoreError:
-    return StoreError(f"{path}: damaged, {name} is {value!r:.40}; remedy: another folder")
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path}: damaged, {what}; remedy: another folder")
 
 
 def settle(
     folder: Path,
-    source: Source,
+    source: InputFile,
     encoder: Encoder,
     name: str,
     version: str,
@@ -132,7 +125,6 @@ def settle(
     """
     made = read(folder)
     is_known = made and (made.input_blake2b, made.field) == (source.blake2b, source.field)
-    directory = encoder.checkpoint.directory
     dim, max_length = options.get("dim"), options.get("max_length")
     prompt = [options.get(key) for key in ("prompt_name", "prompt", "instruction")]
     wanted = Manifest(
@@ -144,9 +136,7 @@ def settle(
         field=source.field,
         rows=made.rows if is_known else 0 if made else source.count(),
         part_rows=made.part_rows if made else part_rows,
-        model=absolute(name),
-        revision=revision_of(directory),
-        fingerprint=fingerprint(directory),
+        origin=Origin.of(name, encoder.checkpoint.directory),
         dim=encoder.default_dim if dim is None else dim,
         dtype=encoder.dtype,
         prompt=encoder.checkpoint.prompts.choose(*prompt),
@@ -161,13 +151,13 @@ def settle(
         raise StoreError(
             f"{folder}: was made of other content than {source.path} has; remedy: another folder"
         )
-    if made.fingerprint != wanted.fingerprint:
+    if made.origin.fingerprint != wanted.origin.fingerprint:
         raise StoreError(
-            f"{folder}: was made with {described(made)}, not {described(wanted)}; remedy: that "
+            f"{folder}: was made with {made.origin}, not {wanted.origin}; remedy: that "
             "model, or another folder"
         )
-    names = [field.name for field in fields(Manifest) if field.name not in _TOLD]
-    refuse_differences(made, wanted, names, str(folder))
+    names = [f.name for f in fields(Manifest) if f.name not in (*_TOLD, "origin")]
+    origin.refuse_differences(made, wanted, names, str(folder))
     return made
 
 
@@ -175,7 +165,7 @@ def _write(folder: Path, manifest: Manifest) -> None:
     temporary = folder / f".{NAME}"
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(manifest), indent=2) + "\n")
+            file.write(json.dumps(origin.to_json(manifest), indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / NAME)

@@ -19,9 +19,9 @@ import pyarrow.parquet as parquet
 from mlx_stella.bulk import manifest as manifests
 from mlx_stella.bulk.manifest import Manifest
 from mlx_stella.errors import OutputError, StoreError
-from mlx_stella.retrieval.rows import Fault, Row
+from mlx_stella.files.tables import Fault, TableRow
 
-Numbered = tuple[int, Row]
+Numbered = tuple[int, TableRow]
 """A row and its number in the input."""
 
 _NOTE = b"mlx_stella"

@@ -14,17 +14,17 @@ from typing import Unpack
 import numpy as np
 
 from mlx_stella import __version__
-from mlx_stella.arguments import EncodeOptions
 from mlx_stella.bulk import parts
 from mlx_stella.bulk.embedding import embed_rows
+from mlx_stella.bulk.input_file import InputFile
 from mlx_stella.bulk.manifest import Manifest, settle
 from mlx_stella.bulk.ranks import Ranks
-from mlx_stella.bulk.source import Source
-from mlx_stella.encoder import Encoder
-from mlx_stella.progress import Progress, Reporter
-from mlx_stella.retrieval import lock
-from mlx_stella.retrieval.rows import Fault, Row
-from mlx_stella.windows import WINDOW_TEXTS
+from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.progress import Progress, Reporter
+from mlx_stella.encoding.settings import EncodeOptions
+from mlx_stella.encoding.windows import WINDOW_TEXTS
+from mlx_stella.files import lock
+from mlx_stella.files.tables import Fault, TableRow
 
 PART_ROWS = 4 * WINDOW_TEXTS
 """Whole windows, so that batches, and with them vectors, are those of one stream to the bit."""
@@ -34,7 +34,7 @@ Tell = Callable[[int], Callable[[Progress], None] | None]
 
 
 @dataclass
-class Report:
+class BulkReport:
     """What a run did.
 
     Attributes:
@@ -52,14 +52,14 @@ class Report:
 
 
 def embed_file(
-    source: Source,
+    source: InputFile,
     folder: Path,
     encoder: Encoder,
     name: str,
     ranks: Ranks,
     tell: Tell = lambda rows: None,
     **options: Unpack[EncodeOptions],
-) -> Report:
+) -> BulkReport:
     """Embed all rows of a file that are not in the folder yet.
 
     Args:
@@ -90,7 +90,7 @@ def embed_file(
             run.embed()
         states = ranks.merge(_states(folder, manifest))
     failed = int((states[states > 0] - 1).sum())
-    return Report(manifest.rows, failed, before, int((states == 0).sum()), run.cut)
+    return BulkReport(manifest.rows, failed, before, int((states == 0).sum()), run.cut)
 
 
 def _states(folder: Path, manifest: Manifest) -> np.ndarray:
@@ -102,7 +102,7 @@ def _states(folder: Path, manifest: Manifest) -> np.ndarray:
 class _Run:
     def __init__(
         self,
-        source: Source,
+        source: InputFile,
         folder: Path,
         encoder: Encoder,
         manifest: Manifest,
@@ -126,7 +126,7 @@ class _Run:
         if not self._manifest.rows and self._mine:
             self._write(0, iter(()))
 
-    def _write(self, number: int, rows: Iterator[tuple[int, Row | Fault]]) -> None:
+    def _write(self, number: int, rows: Iterator[tuple[int, TableRow | Fault]]) -> None:
         before = self._reporter.texts
         with parts.writing(self._folder, number, self._manifest) as part:
             for block in embed_rows(rows, self._stream, part.fail):

@@ -41,22 +41,23 @@ def bench(
     name = options.required(model)
 
     start = time.perf_counter()
-    from mlx_stella import benchmark, load
+    from mlx_stella import load
+    from mlx_stella.evaluation import speed
 
     encoder = load(name, dtype=dtype, memory_limit=memory_limit)
     load_s = time.perf_counter() - start
     encoder.encode("light on the water")
     first_vector_s = time.perf_counter() - start
-    peak = benchmark.peak_flops(encoder.dtype)
+    peak = speed.peak_flops(encoder.dtype)
     sets = [
-        (f"{n} tokens", benchmark.texts_of_length(encoder, n, max(4, 4096 // n)), n)
+        (f"{n} tokens", speed.texts_of_length(encoder, n, max(4, 4096 // n)), n)
         for n in wanted
         if n <= encoder.checkpoint.max_positions
     ]
     if records:
         sets.append((texts.name, [record.text for record in records], None))
     results = [
-        benchmark.measure(
+        speed.measure(
             encoder, title, rows, peak, max_length=n, max_batch_tokens=batch_tokens, runs=runs
         )
         for title, rows, n in sets
@@ -64,7 +65,7 @@ def bench(
     head = {
         "model": name,
         "dtype": encoder.dtype,
-        "machine": benchmark.machine(),
+        "machine": speed.machine(),
         "load_s": round(load_s, 3),
         "first_vector_s": round(first_vector_s, 3),
         "peak_gflops": round(peak / 1e9, 1),

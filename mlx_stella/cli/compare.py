@@ -20,11 +20,11 @@ def compare(
     ] = None,
 ) -> None:
     """Compare the vectors of two models on the same texts, for each size both have."""
-    from mlx_stella import hub
-    from mlx_stella.checkpoint import open_checkpoint
-    from mlx_stella.cli.evaluation import evaluation_texts
-    from mlx_stella.compare import compare as compare_models
+    from mlx_stella.checkpoint import hub
+    from mlx_stella.checkpoint.checkpoint import open_checkpoint
+    from mlx_stella.cli.comparison_texts import evaluation_texts
     from mlx_stella.conversion.card import table
+    from mlx_stella.evaluation.closeness import compare as compare_models
 
     chosen = evaluation_texts(texts)
     sources = [hub.resolve(name) for name in (a, b)]

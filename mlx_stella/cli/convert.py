@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlx_stella.errors import InputError
-from mlx_stella.formats import MODES, choose
+from mlx_stella.models.formats import MODES, choose
 
 if TYPE_CHECKING:
-    from mlx_stella.conversion.convert import Conversion, Report
+    from mlx_stella.conversion.convert import Conversion, TellStage
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
@@ -97,18 +97,18 @@ def convert(
     if output is None and not dry_run:
         raise InputError("no output given; remedy: --output DIRECTORY, or --dry-run")
 
-    from mlx_stella import hub
-    from mlx_stella.cli import evaluation
+    from mlx_stella.checkpoint import hub
+    from mlx_stella.cli import comparison_texts
     from mlx_stella.conversion.card import is_non_commercial, licence, size, table
     from mlx_stella.conversion.convert import Conversion, Request
 
-    texts = evaluation.evaluation_texts(eval_texts)
+    texts = comparison_texts.evaluation_texts(eval_texts)
     found = hub.resolve(source)
     request = Request(
         dtype,
         format,
         recipe=None if is_auto else recipe,
-        calibration=evaluation.calibration_texts(calibration_texts) if calibrate else None,
+        calibration=comparison_texts.calibration_texts(calibration_texts) if calibrate else None,
         seed=seed or 0,
         target_bits=target_bits,
     )
@@ -162,7 +162,7 @@ def _print_plan(conversion: "Conversion", licence: str) -> None:
 
 
 @contextmanager
-def _progress() -> "Iterator[Report]":
+def _progress() -> "Iterator[TellStage]":
     """A bar a stage on stderr, for people only."""
     if not sys.stderr.isatty():
         yield lambda stage, done, total: None

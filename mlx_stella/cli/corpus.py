@@ -21,7 +21,7 @@ from mlx_stella.cli.hits import print_hits
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
-    from mlx_stella.encoder import Encoder
+    from mlx_stella.encoding.encoder import Encoder
 
 QUESTIONS = (
     "How do I convert a model to 4 bits?",
@@ -37,10 +37,10 @@ _TOP = 2
 def search_corpus(encoder: "Encoder", model: str, questions: tuple[str, ...]) -> None:
     """Index the corpus in a temporary folder, and print the best passages for each question."""
     from mlx_stella.retrieval.chunking import Chunker
-    from mlx_stella.retrieval.files import scan
-    from mlx_stella.retrieval.indexing import index
     from mlx_stella.retrieval.opening import open_for_writing, open_store
-    from mlx_stella.retrieval.searching import search
+    from mlx_stella.retrieval.ranking import search
+    from mlx_stella.retrieval.scanning import scan
+    from mlx_stella.retrieval.updating import index
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

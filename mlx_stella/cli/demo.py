@@ -39,14 +39,14 @@ def demo(
     Without --model: stella-400m, or all-minilm-l6-v2 where the Hub cannot be reached.
     """
     if corpus:
-        from mlx_stella.extras import require
+        from mlx_stella.machine.packages import require
 
         require("search")
         if query is not None and not query.strip():
             raise InputError("the query is empty; remedy: ask something")
-    from mlx_stella import hub
+    from mlx_stella.checkpoint import hub
+    from mlx_stella.evaluation.published import retrieval_example
     from mlx_stella.loading import load
-    from mlx_stella.published import retrieval_example
 
     model, reason = (model, "you asked for it") if model else _choose()
     source = hub.resolve(model)
@@ -82,7 +82,7 @@ def demo(
 
 def _choose() -> tuple[str, str]:
     """The model for whoever names none, and the reason in words."""
-    from mlx_stella import hub
+    from mlx_stella.checkpoint import hub
     from mlx_stella.errors import HubUnreachableError
 
     print(f"Looking for {_PREFERRED} in the cache and on the Hub ...", file=sys.stderr)

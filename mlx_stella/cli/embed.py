@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlx_stella.cli import options
-from mlx_stella.cli.folder import embed_folder
-from mlx_stella.cli.output import check_output, write_vectors
+from mlx_stella.cli.bulk import embed_folder
 from mlx_stella.cli.progress import progress_bar
 from mlx_stella.cli.texts import read_records
+from mlx_stella.cli.vector_files import check_output, write_vectors
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
-    from mlx_stella.arguments import EncodeOptions
+    from mlx_stella.encoding.settings import EncodeOptions
 
 
 def embed(

@@ -32,7 +32,7 @@ def evaluate(
     The whole corpus is embedded and every document compared with every question.
     """
     from mlx_stella import load
-    from mlx_stella.retrieval.evaluation import measure, open_beir, rank
+    from mlx_stella.evaluation.beir import measure, open_beir, rank
 
     data = open_beir(folder, split)
     results = []

@@ -20,7 +20,7 @@ def export(
     ],
 ) -> None:
     """Write all chunks of an index and their vectors."""
-    from mlx_stella.extras import require
+    from mlx_stella.machine.packages import require
 
     require("search")
     from mlx_stella.retrieval.export import export

@@ -14,7 +14,7 @@ _WIDTH = 100
 
 def print_hits(hits: "Sequence[Hit]", words: str) -> None:
     """Print two lines a hit: where it stands, and what of it answers the words of a question."""
-    from mlx_stella.retrieval.searching import snippet
+    from mlx_stella.retrieval.ranking import snippet
 
     if not hits:
         print("nothing found", file=sys.stderr)

@@ -14,7 +14,7 @@ from mlx_stella.cli import options
 from mlx_stella.errors import InputError, StellaError, StellaWarning
 
 if TYPE_CHECKING:
-    from mlx_stella.retrieval.files import Scan
+    from mlx_stella.retrieval.scanning import Scan
 
 _LISTED = 10
 
@@ -52,14 +52,14 @@ def index(
     Only what is new or changed is embedded. A run that was stopped, however it was, is taken up
     where it had come to. Respects .gitignore; leaves out hidden and binary files.
     """
-    from mlx_stella.extras import require
+    from mlx_stella.machine.packages import require
 
     require("search")
+    from mlx_stella.loading import load_recorded
     from mlx_stella.retrieval.chunking import Chunker
-    from mlx_stella.retrieval.indexing import index
     from mlx_stella.retrieval.opening import open_for_writing, open_store, read_stamp
     from mlx_stella.retrieval.sources import forget_sources, remember_sources, scan_sources
-    from mlx_stella.retrieval.stamp import load_recorded
+    from mlx_stella.retrieval.updating import index
 
     if not to:
         raise InputError("--to is empty; remedy: name a folder")
@@ -67,9 +67,9 @@ def index(
     found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
     known = read_stamp(store)
     _check_found(found, paths, is_new=known is None)
-    name = model if model or not known else known.model
+    name = model if model or not known else known.origin.model
     dtype = dtype or (known.dtype if known else None)
-    encoder = load_recorded(options.required(name), known, dtype)
+    encoder = load_recorded(options.required(name), known.origin if known else None, dtype)
     with open_for_writing(store, encoder, name, dim, chunk_tokens, overlap) as stamp:
         remember_sources(store, found, field or [])
         chunker = Chunker(encoder.tokenizer, stamp.chunk_tokens, stamp.overlap)

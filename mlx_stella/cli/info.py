@@ -8,10 +8,10 @@ from mlx_stella.cli import options
 
 def info(model: options.ModelArgument = None) -> None:
     """Describe a model: backbone, pooling, heads, prompts, lengths, types, sizes."""
-    from mlx_stella import hub
-    from mlx_stella.checkpoint import open_checkpoint
+    from mlx_stella.checkpoint import hub
+    from mlx_stella.checkpoint.checkpoint import open_checkpoint
+    from mlx_stella.encoding.memory import Memory
     from mlx_stella.loading import default_dtype
-    from mlx_stella.memory import Memory
 
     source = hub.resolve(options.required(model))
     checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)
@@ -26,7 +26,7 @@ def info(model: options.ModelArgument = None) -> None:
     tensors = ", ".join(f"{count} {name}" for name, count in stored.items()) or "not known"
     _line("on disk", f"{_size(files.size_bytes)}, tensors: {tensors}")
     if checkpoint.is_quantized:
-        held = Counter(str(r.format) for r in checkpoint.recipes if r.format is not None)
+        held = Counter(str(r.format) for r in checkpoint.assemblies if r.format is not None)
         _line("quantized", ", ".join(f"{count} matrices: {name}" for name, count in held.items()))
     _line("in memory", f"{_size(checkpoint.memory_bytes(dtype))} of weights as {dtype}")
     pooling = checkpoint.pooling + ", without the prompt" * checkpoint.masks_prompt

@@ -1,6 +1,6 @@
 """``mlx-stella models``: what this package is made for."""
 
-from mlx_stella.catalog import MODELS
+from mlx_stella.checkpoint.catalog import MODELS
 
 
 def models() -> None:

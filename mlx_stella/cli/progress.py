@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mlx_stella.progress import Progress
+from mlx_stella.encoding.progress import Progress
 
 
 @contextmanager

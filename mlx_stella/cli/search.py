@@ -42,18 +42,19 @@ def search(
     dtype: options.Dtype = None,
 ) -> None:
     """Find the passages of an index that answer a question, best first."""
-    from mlx_stella.extras import require
+    from mlx_stella.machine.packages import require
 
     require("search")
     queries = _queries(query)
+    from mlx_stella.loading import load_recorded
+    from mlx_stella.retrieval.manifest import check_model
     from mlx_stella.retrieval.opening import open_index
-    from mlx_stella.retrieval.searching import search
-    from mlx_stella.retrieval.stamp import check_model, load_recorded
+    from mlx_stella.retrieval.ranking import search
     from mlx_stella.retrieval.store import parse_filter
 
     filters = [parse_filter(text) for text in filter or ()]
     store, stamp = open_index(index)
-    encoder = load_recorded(model or stamp.model, stamp, dtype)
+    encoder = load_recorded(model or stamp.origin.model, stamp.origin, dtype)
     check_model(stamp, encoder, index)
     vectors = encoder.encode_query(queries, dim=stamp.dim)
     for words, vector in zip(queries, vectors, strict=True):

@@ -19,11 +19,11 @@ def status(
 
     The files are looked at by their content; nothing is changed, and no model is loaded.
     """
-    from mlx_stella.extras import require
+    from mlx_stella.machine.packages import require
 
     require("search")
     from mlx_stella.retrieval.opening import open_index
-    from mlx_stella.retrieval.standing import compare
+    from mlx_stella.retrieval.status import compare
 
     store, stamp = open_index(index)
     standing = compare(store)
@@ -42,8 +42,8 @@ def status(
         counts = {"chunks": store.count(), "done": len(standing.done)}
         print(json.dumps({"stamp": stamp.to_json(), **counts, **found}, indent=1))
         return
-    revision = f" at {stamp.revision}" if stamp.revision else ""
-    print(f"Model:   {stamp.model}{revision}, {stamp.dtype}, {stamp.dim} dimensions")
+    revision = f" at {stamp.origin.revision}" if stamp.origin.revision else ""
+    print(f"Model:   {stamp.origin.model}{revision}, {stamp.dtype}, {stamp.dim} dimensions")
     print(f"Chunks:  {store.count()}, of at most {stamp.chunk_tokens} tokens")
     print(f"Done:    {len(standing.done)} files")
     for name, entries in lists.items():

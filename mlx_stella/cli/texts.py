@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlx_stella.errors import InputError, StellaWarning
-from mlx_stella.extras import require
-from mlx_stella.retrieval.rows import Fault, read_entries
+from mlx_stella.files.tables import Fault, read_entries
+from mlx_stella.machine.packages import require
 
 _TABLES = (".csv", ".parquet")
 _ENDINGS = (".txt", ".jsonl", *_TABLES)

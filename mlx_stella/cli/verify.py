@@ -8,10 +8,10 @@ from mlx_stella.cli import options
 
 def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> None:
     """Run a model's published examples and compare; exit status 1 if any differs too much."""
-    from mlx_stella import hub
+    from mlx_stella.checkpoint import hub
     from mlx_stella.errors import InputError
+    from mlx_stella.evaluation.published import EXAMPLES, TOLERANCES, examples
     from mlx_stella.loading import load
-    from mlx_stella.published import EXAMPLES, TOLERANCES, examples
 
     source = hub.resolve(options.required(model))
     published = examples(source.entry.alias) if source.entry else []

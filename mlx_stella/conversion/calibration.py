@@ -7,11 +7,11 @@ from math import ceil
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.conversion.plan import Piece, layer_of
 from mlx_stella.conversion.rounding import Calibrated
-from mlx_stella.formats import Format
-from mlx_stella.memory import Memory
+from mlx_stella.encoding.memory import Memory
+from mlx_stella.models.formats import Format
 from mlx_stella.quantization import sensitivity
 from mlx_stella.quantization.affine import ROWS_AT_ONCE
 from mlx_stella.quantization.allocate import WIDTHS, Choice, allocate, smallest
@@ -65,7 +65,7 @@ class Calibration:
     def memory_bytes(self) -> int:
         """Resident at most: hidden states, the two largest matrices, and work on one of them."""
         checkpoint = self._checkpoint
-        shapes = [recipe.shape for recipe in checkpoint.recipes if len(recipe.shape) == 2]
+        shapes = [assembly.shape for assembly in checkpoint.assemblies if len(assembly.shape) == 2]
         sizes = sorted(N * D for N, D in shapes)
         columns = max(D for _, D in shapes)
         rows = _ROW_COPIES * max(min(N, ROWS_AT_ONCE) * D for N, D in shapes)
@@ -126,7 +126,7 @@ def _choices(
         if piece.format is None:
             fixed += piece.size_bytes(dtype)
             continue
-        layer = sizes.setdefault(layer_of(piece.recipe), dict.fromkeys(WIDTHS, 0))
+        layer = sizes.setdefault(layer_of(piece.assembly), dict.fromkeys(WIDTHS, 0))
         for width in WIDTHS:
             layer[width] += replace(piece, format=replace(piece.format, bits=width)).size_bytes(
                 dtype

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mlx_stella.compare import NEIGHBOURS, Closeness
+from mlx_stella.checkpoint.hub import FoundModel
 from mlx_stella.config import read_object
-from mlx_stella.conversion.output import PROOF
-from mlx_stella.hub import Source
+from mlx_stella.conversion.destination import PROOF
+from mlx_stella.evaluation.closeness import NEIGHBOURS, Closeness
 
 NOT_STATED = "not stated"
 
 
-def licence(source: Source) -> str:
+def licence(source: FoundModel) -> str:
     """As the catalogue, an earlier conversion, or the head of the source's README states it."""
     if source.entry:
         return source.entry.licence

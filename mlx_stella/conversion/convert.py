@@ -10,19 +10,28 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_stella import __version__, hub
-from mlx_stella.checkpoint import Checkpoint, open_checkpoint
-from mlx_stella.compare import Closeness, compare
-from mlx_stella.conversion import calibration, card, folder, output, plan, recipes, rounding
+from mlx_stella import __version__
+from mlx_stella.checkpoint import hub
+from mlx_stella.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from mlx_stella.checkpoint.weights import DTYPES
+from mlx_stella.conversion import (
+    calibration,
+    card,
+    destination,
+    other_files,
+    plan,
+    recipes,
+    rounding,
+)
 from mlx_stella.conversion.calibration import Calibration, Texts
-from mlx_stella.conversion.writer import SafetensorsWriter
+from mlx_stella.conversion.safetensors_writer import SafetensorsWriter
 from mlx_stella.errors import InputError
-from mlx_stella.formats import Format
+from mlx_stella.evaluation.closeness import Closeness, compare
+from mlx_stella.machine.process_memory import peak_resident_bytes
+from mlx_stella.models.formats import Format
 from mlx_stella.quantization.allocate import WIDTHS
-from mlx_stella.resident import peak_resident_bytes
-from mlx_stella.weights import DTYPES
 
-Report = Callable[[str, int, int], None]
+TellStage = Callable[[str, int, int], None]
 """Told the name of a stage, and how much of it is done, of how much."""
 
 
@@ -53,7 +62,7 @@ class Request:
 class Conversion:
     """A conversion that was planned and may be carried out."""
 
-    def __init__(self, source: hub.Source, request: Request):
+    def __init__(self, source: hub.FoundModel, request: Request):
         """Raises CheckpointError or InputError if the source cannot be converted so."""
         self.source, self.request = source, request
         self.checkpoint = self._open(source.directory)
@@ -118,7 +127,7 @@ class Conversion:
         return sum(file.stat().st_size for file in files if file not in weights)
 
     def run(
-        self, target: Path, texts: Texts, overwrite: bool, report: Report
+        self, target: Path, texts: Texts, overwrite: bool, report: TellStage
     ) -> tuple[dict[str, Any], list[Closeness]]:
         """Write the checkpoint; returns what conversion.json says, and how close its vectors are.
 
@@ -126,11 +135,11 @@ class Conversion:
             InputError: the target exists, or cannot be written to.
             OutputError: the disk is full; nothing is left behind.
         """
-        output.check(target, self.checkpoint.directory, overwrite)
-        output.check_space(target, self.backbone_bytes + self.other_bytes)
-        with output.unfinished(target) as place:
+        destination.check(target, self.checkpoint.directory, overwrite)
+        destination.check_space(target, self.backbone_bytes + self.other_bytes)
+        with destination.unfinished(target) as place:
             calibrated = self._calibrate(report) if self.calibration is not None else ()
-            folder.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
+            other_files.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
             size_bytes = self._write_weights(place, calibrated, report)
             peak_bytes = peak_resident_bytes()
             total = 2 * len(texts.texts)
@@ -143,10 +152,10 @@ class Conversion:
             facts = self._facts(target, place, size_bytes, peak_bytes, texts, rows)
             words = card.card(facts, rows, self.checkpoint.dims)
             (place / "README.md").write_text(words, encoding="utf-8")
-            (place / output.PROOF).write_text(json.dumps(facts, indent=2) + "\n")
+            (place / destination.PROOF).write_text(json.dumps(facts, indent=2) + "\n")
         return facts, rows
 
-    def _calibrate(self, report: Report) -> rounding.Calibrated:
+    def _calibrate(self, report: TellStage) -> rounding.Calibrated:
         """Choose widths, if they are to be chosen; quantized matrices, as they are asked for."""
         dtype = DTYPES[self.request.dtype]
         sensitivities = self.calibration.measure(
@@ -168,7 +177,9 @@ class Conversion:
         chosen = {layer: replace(self.format, bits=bits) for layer, bits in widths.items()}
         self._plan({**self.formats, **chosen})
 
-    def _write_weights(self, place: Path, calibrated: rounding.Calibrated, report: Report) -> int:
+    def _write_weights(
+        self, place: Path, calibrated: rounding.Calibrated, report: TellStage
+    ) -> int:
         """Write the backbone's tensors; returns their bytes."""
         backbone = self.checkpoint.backbone_directory
         names = [name for piece in self.pieces for name in piece.names]

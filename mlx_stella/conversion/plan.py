@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.checkpoint.checkpoint import Checkpoint
+from mlx_stella.checkpoint.weights import Assembly
 from mlx_stella.errors import InputError
-from mlx_stella.formats import Format
-from mlx_stella.weights import Recipe
+from mlx_stella.models.formats import Format
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -20,15 +20,15 @@ class Piece:
 
     Attributes:
         name: its name in the file, which is the source's, so that others find it there.
-        recipe: the parameter of the model that it is, or is a part of.
-        part: which of the recipe's sources it is; None if it is made of all of them.
+        assembly: the parameter of the model that it is, or is a part of.
+        part: which of the assembly's sources it is; None if it is made of all of them.
         rows: which rows of the parameter.
         shape: of it.
         format: how it is quantized; None if it stays float.
     """
 
     name: str
-    recipe: Recipe
+    assembly: Assembly
     part: int | None
     rows: slice
     shape: tuple[int, ...]
@@ -58,8 +58,8 @@ class Piece:
     def value(self, arrays: Mapping[str, mx.array]) -> mx.array:
         """The tensor of the source, float, lazy."""
         if self.part is None:
-            return self.recipe.make(*self.recipe.values(arrays))
-        return self.recipe.sources[self.part].value(arrays)
+            return self.assembly.make(*self.assembly.values(arrays))
+        return self.assembly.sources[self.part].value(arrays)
 
 
 def pieces(checkpoint: Checkpoint, widths: Mapping[str, Format]) -> list[Piece]:
@@ -79,34 +79,34 @@ def pieces(checkpoint: Checkpoint, widths: Mapping[str, Format]) -> list[Piece]:
         )
     result = [
         piece
-        for recipe in checkpoint.recipes
-        for piece in _pieces(recipe, widths.get(layer_of(recipe)))
+        for assembly in checkpoint.assemblies
+        for piece in _pieces(assembly, widths.get(layer_of(assembly)))
     ]
     _check_groups(result)
     return result
 
 
-def layer_of(recipe: Recipe) -> str:
+def layer_of(assembly: Assembly) -> str:
     """The path of the layer that a parameter belongs to."""
-    return recipe.parameter.rpartition(".")[0]
+    return assembly.parameter.rpartition(".")[0]
 
 
 def matrices(checkpoint: Checkpoint) -> list[str]:
     """The layers of the model that hold a matrix: products and embeddings."""
-    return [layer_of(recipe) for recipe in checkpoint.recipes if len(recipe.shape) >= 2]
+    return [layer_of(assembly) for assembly in checkpoint.assemblies if len(assembly.shape) >= 2]
 
 
-def _pieces(recipe: Recipe, format: Format | None) -> Iterator[Piece]:
-    if len(recipe.shape) < 2:
+def _pieces(assembly: Assembly, format: Format | None) -> Iterator[Piece]:
+    if len(assembly.shape) < 2:
         format = None
-    if not (recipe.is_stacked or len(recipe.sources) == 1):  # folded: the parts are gone
-        yield Piece(recipe.parameter, recipe, None, slice(None), recipe.shape, format)
+    if not (assembly.is_stacked or len(assembly.sources) == 1):  # folded: the parts are gone
+        yield Piece(assembly.parameter, assembly, None, slice(None), assembly.shape, format)
         return
     start = 0
-    for part, source in enumerate(recipe.sources):
+    for part, source in enumerate(assembly.sources):
         rows = slice(start, start + source.shape[0])
         start = rows.stop
-        yield Piece(source.name, recipe, part, rows, source.shape, format)
+        yield Piece(source.name, assembly, part, rows, source.shape, format)
 
 
 def _check_groups(pieces: list[Piece]) -> None:

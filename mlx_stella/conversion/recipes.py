@@ -8,10 +8,10 @@ bits (mixed_4_6: 0.972 at 4.72) and are not offered.
 
 from collections.abc import Mapping
 
-from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.errors import InputError
-from mlx_stella.formats import Format
-from mlx_stella.layers import Embedding
+from mlx_stella.models.formats import Format
+from mlx_stella.models.layers import Embedding
 
 EMBEDDING_BITS = {"embeddings_3": 3, "embeddings_4": 4}
 NAMES = tuple(EMBEDDING_BITS)

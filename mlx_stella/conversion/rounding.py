@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import mlx.core as mx
 
+from mlx_stella.checkpoint.weights import DTYPES, fits_float16
 from mlx_stella.conversion.plan import Piece, layer_of
 from mlx_stella.errors import WeightsError
+from mlx_stella.models.quantized import Packed
 from mlx_stella.quantization.affine import LEAST_FLOAT16_SCALE
-from mlx_stella.quantized import Packed
-from mlx_stella.weights import DTYPES, fits_float16
 
 Calibrated = Iterable[tuple[str, Packed, mx.array | None]]
 """Path of a layer of the model, its quantized matrix, and its bias if that was corrected."""
@@ -27,10 +27,10 @@ def tensors(
     """
     waiting = {piece.name: piece for piece in pieces}
     for path, packed, bias in calibrated:
-        for piece in [p for p in waiting.values() if layer_of(p.recipe) == path]:
+        for piece in [p for p in waiting.values() if layer_of(p.assembly) == path]:
             if piece.is_matrix:
                 yield from zip(piece.names, packed[piece.rows].arrays, strict=False)
-            elif bias is not None and piece.recipe.parameter == f"{path}.bias":
+            elif bias is not None and piece.assembly.parameter == f"{path}.bias":
                 yield piece.name, bias[piece.rows]
             else:
                 continue
@@ -54,8 +54,8 @@ def tensors(
 def _read(piece: Piece) -> list[str]:
     """The tensors of the source that a piece is made of."""
     if piece.part is None:
-        return list(piece.recipe.names)
-    return list(piece.recipe.sources[piece.part].names)
+        return list(piece.assembly.names)
+    return list(piece.assembly.sources[piece.part].names)
 
 
 def _readers(pieces: Iterable[Piece]) -> Mapping[str, int]:

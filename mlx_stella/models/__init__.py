@@ -17,9 +17,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs
 from mlx_stella.errors import ConfigError
 from mlx_stella.models import bert, new, nv_embed, qwen2
+from mlx_stella.models.args import BackboneArgs
 
 Folds = Mapping[str, tuple[tuple[str, ...], Callable[..., mx.array]]]
 

@@ -17,8 +17,8 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import BackboneArgs, Layers, Positive, Size
-from mlx_stella.layers import (
+from mlx_stella.models.args import BackboneArgs, Layers, Positive, Size
+from mlx_stella.models.layers import (
     Backbone,
     Embedding,
     Linear,

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import (
+from mlx_stella.models.args import (
     BackboneArgs,
     Count,
     Layers,
@@ -27,7 +27,7 @@ from mlx_stella.config import (
     Size,
     parse_rotary,
 )
-from mlx_stella.layers import (
+from mlx_stella.models.layers import (
     Backbone,
     Embedding,
     Linear,

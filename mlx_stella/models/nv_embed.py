@@ -25,7 +25,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_stella.config import (
+from mlx_stella.errors import ConfigError
+from mlx_stella.models.args import (
     BackboneArgs,
     Count,
     Layers,
@@ -35,8 +36,7 @@ from mlx_stella.config import (
     parse,
     parse_rotary,
 )
-from mlx_stella.errors import ConfigError
-from mlx_stella.layers import (
+from mlx_stella.models.layers import (
     Backbone,
     Embedding,
     Linear,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella.formats import Format
-from mlx_stella.quantized import Packed
-from mlx_stella.weights import fits_float16
+from mlx_stella.checkpoint.weights import fits_float16
+from mlx_stella.models.formats import Format
+from mlx_stella.models.quantized import Packed
 
 LEAST_FLOAT16_SCALE = 2.0**-13
 """Scales below are near the end of float16's range and have lost digits there; at 8 bits, 255

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella.checkpoint import Checkpoint
-from mlx_stella.formats import Format
-from mlx_stella.layers import Step
-from mlx_stella.padding import Batch
+from mlx_stella.checkpoint.checkpoint import Checkpoint
+from mlx_stella.encoding.padding import Batch
+from mlx_stella.models.formats import Format
+from mlx_stella.models.layers import Step
+from mlx_stella.models.quantized import Packed
 from mlx_stella.quantization import affine, gptq
 from mlx_stella.quantization.gptq import Hessian
 from mlx_stella.quantization.stages import Tapped, token_mask
-from mlx_stella.quantized import Packed
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from functools import cached_property
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella.formats import Format
+from mlx_stella.models.formats import Format
 from mlx_stella.quantization import affine
 from mlx_stella.quantization.affine import Groups
 

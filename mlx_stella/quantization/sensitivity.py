@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella import heads
-from mlx_stella.checkpoint import Checkpoint
-from mlx_stella.formats import Format
-from mlx_stella.padding import Batch
+from mlx_stella.checkpoint.checkpoint import Checkpoint
+from mlx_stella.encoding.padding import Batch
+from mlx_stella.models import heads
+from mlx_stella.models.formats import Format
 from mlx_stella.quantization import gptq
 from mlx_stella.quantization.gptq import Hessian
 from mlx_stella.quantization.stages import Tapped, token_mask

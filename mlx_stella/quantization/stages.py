@@ -9,13 +9,13 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from mlx_stella import blas
-from mlx_stella.batching import plan
-from mlx_stella.checkpoint import Checkpoint
+from mlx_stella.checkpoint.checkpoint import Checkpoint
+from mlx_stella.encoding.batching import plan
+from mlx_stella.encoding.padding import Batch, pad
+from mlx_stella.encoding.windows import check_lengths
 from mlx_stella.errors import WeightsError
-from mlx_stella.layers import Backbone, Embedding, Linear, Step
-from mlx_stella.padding import Batch, pad
-from mlx_stella.windows import check_lengths
+from mlx_stella.machine import blas
+from mlx_stella.models.layers import Backbone, Embedding, Linear, Step
 
 BATCH_TOKENS = 2048
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_stella.checkpoint.tokenization import Tokenizer
 from mlx_stella.retrieval.headings import headings_of
 from mlx_stella.retrieval.reading import Passage
-from mlx_stella.tokenization import Tokenizer
 
 _GRAMMARS = {
     "python": ("tree_sitter_python", "language"),

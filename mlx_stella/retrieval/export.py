@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from mlx_stella.errors import InputError, OutputError
-from mlx_stella.retrieval.store import Row, Store
+from mlx_stella.retrieval.store import Store, StoredChunk
 
 ENDINGS = (".parquet", ".npy")
 
@@ -48,7 +48,7 @@ def export(store: Store, dim: int, output: Path) -> int:
                 path.unlink()
 
 
-def describe(row: Row) -> dict[str, Any]:
+def describe(row: StoredChunk) -> dict[str, Any]:
     """A row as an object of JSON, without its vector."""
     return {
         "root": row.key.root,

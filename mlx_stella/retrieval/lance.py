@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from mlx_stella.errors import StoreError
-from mlx_stella.resident import trimming_freed_memory
-from mlx_stella.retrieval.files import Key
-from mlx_stella.retrieval.store import Filter, Hit, Row, State
+from mlx_stella.machine.process_memory import trimming_freed_memory
+from mlx_stella.retrieval.scanning import Key
+from mlx_stella.retrieval.store import Filter, Hit, State, StoredChunk
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are for programmers
 
@@ -129,7 +129,7 @@ class LanceStore:
         for (root, name, content_hash), (chunks, is_complete) in merged.items():
             yield State(Key(root, name), content_hash, chunks, is_complete)
 
-    def add(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
+    def add(self, rows: Sequence[StoredChunk], vectors: np.ndarray) -> None:
         fields = [row.to_fields() for row in rows]
         arrays = [pa.array([row[name] for row in fields], kind) for name, kind in _COLUMNS]
         flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
@@ -215,7 +215,7 @@ class LanceStore:
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
             return [
-                Hit(1 - row["_distance"], Row.from_fields(row))
+                Hit(1 - row["_distance"], StoredChunk.from_fields(row))
                 for row in query.to_arrow().to_pylist()
             ]
 
@@ -227,15 +227,16 @@ class LanceStore:
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
             return [
-                Hit(row["_score"], Row.from_fields(row)) for row in query.to_arrow().to_pylist()
+                Hit(row["_score"], StoredChunk.from_fields(row))
+                for row in query.to_arrow().to_pylist()
             ]
 
-    def blocks(self) -> Iterator[tuple[list[Row], np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[list[StoredChunk], np.ndarray]]:
         if (table := self._open(_ROWS)) is None:
             return
         with self._faults():
             for batch in table.search().select([*_NAMES, "vector"]).to_batches(_BLOCK_ROWS):
-                rows = [Row.from_fields(row) for row in batch.select(_NAMES).to_pylist()]
+                rows = [StoredChunk.from_fields(row) for row in batch.select(_NAMES).to_pylist()]
                 yield rows, _matrix(batch["vector"])
 
     def _open(self, name: str) -> Any:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlx_stella import __version__
-from mlx_stella.encoder import Encoder
+from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.errors import StoreError
-from mlx_stella.extras import require
-from mlx_stella.retrieval import lock
-from mlx_stella.retrieval.stamp import Stamp, check_model, check_settings, make_stamp
+from mlx_stella.files import lock
+from mlx_stella.machine.packages import require
+from mlx_stella.retrieval.manifest import Stamp, check_model, check_settings, make_stamp
 from mlx_stella.retrieval.store import Store
 
 STAMP = "stamp"

@@ -20,8 +20,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from mlx_stella.errors import InputError, StoreError
-from mlx_stella.retrieval.files import Key
-from mlx_stella.retrieval.store import FILTER_FIELDS, Filter, Hit, Row, State
+from mlx_stella.retrieval.scanning import Key
+from mlx_stella.retrieval.store import FILTER_FIELDS, Filter, Hit, State, StoredChunk
 
 SCHEMES = ("qdrant+http", "qdrant+https")
 API_KEY = "QDRANT_API_KEY"
@@ -100,7 +100,7 @@ class QdrantStore:
             chunks = count if count == highest + 1 else 0
             yield State(Key(root, name), content_hash, chunks, is_whole and chunks > 0)
 
-    def add(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
+    def add(self, rows: Sequence[StoredChunk], vectors: np.ndarray) -> None:
         self._prepare(vectors.shape[1])
         for start in range(0, len(rows), REQUEST_ROWS):
             part = slice(start, start + REQUEST_ROWS)
@@ -155,10 +155,10 @@ class QdrantStore:
             return []
         return self._query(models.TextQuery(text=words), top, filters, using="text")
 
-    def blocks(self) -> Iterator[tuple[list[Row], np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[list[StoredChunk], np.ndarray]]:
         for points in self._pages(with_vectors=True):
             with self._faults():
-                rows = [Row.from_fields(point.payload) for point in points]
+                rows = [StoredChunk.from_fields(point.payload) for point in points]
                 vectors = np.array([point.vector for point in points], np.float32)
             yield rows, vectors
 
@@ -174,7 +174,9 @@ class QdrantStore:
                 query_filter=models.Filter(must=conditions),
                 **options,
             )
-            return [Hit(point.score, Row.from_fields(point.payload)) for point in found.points]
+            return [
+                Hit(point.score, StoredChunk.from_fields(point.payload)) for point in found.points
+            ]
 
     def _condition(self, wanted: Filter) -> models.FieldCondition:
         """A pattern as the values that match it: Qdrant has no patterns, but lists values."""

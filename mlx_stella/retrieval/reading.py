@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval.files import ROW_ENDINGS, SourceFile
+from mlx_stella.files.tables import read_rows
 from mlx_stella.retrieval.html import html_to_text
-from mlx_stella.retrieval.rows import read_rows
+from mlx_stella.retrieval.scanning import ROW_ENDINGS, SourceFile
 
 _KINDS = {
     ".md": "markdown",

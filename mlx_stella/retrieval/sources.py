@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval.files import Scan, is_below, path_of, scan, text_of
+from mlx_stella.retrieval.scanning import Scan, is_below, path_of, scan, text_of
 from mlx_stella.retrieval.store import Store
 
 SOURCES = "sources"

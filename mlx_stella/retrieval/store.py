@@ -12,13 +12,13 @@ import numpy as np
 
 from mlx_stella.errors import InputError
 from mlx_stella.retrieval.chunking import Chunk
-from mlx_stella.retrieval.files import Key
+from mlx_stella.retrieval.scanning import Key
 
 FILTER_FIELDS = ("file", "heading", "record")
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredChunk:
     """A chunk as it is stored, beside its vector.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row:
         }
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> "Row":
+    def from_fields(cls, fields: Mapping[str, Any]) -> "StoredChunk":
         """Raises: KeyError: a field is missing."""
         chunk = (fields[name] for name in ("text", "start_line", "end_line", "heading", "record"))
         key = Key(fields["root"], fields["file"])
@@ -72,7 +72,7 @@ class Hit:
     """A row that was found; score: the cosine, of words the store's own, or of both a fusion."""
 
     score: float
-    row: Row
+    row: StoredChunk
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Store(Protocol):
     def states(self) -> Iterator[State]:
         """Each version of each file that rows are stored of."""
 
-    def add(self, rows: Sequence[Row], vectors: np.ndarray) -> None:
+    def add(self, rows: Sequence[StoredChunk], vectors: np.ndarray) -> None:
         """Keep rows and vectors (rows, dim) float32, in an order that leaves no gaps in a file."""
 
     def delete(self, key: Key, content_hashes: Sequence[str]) -> None:
@@ -135,5 +135,5 @@ class Store(Protocol):
     def search_words(self, words: str, top: int, filters: Sequence[Filter]) -> list[Hit]:
         """The rows that hold rare words of a question, best first."""
 
-    def blocks(self) -> Iterator[tuple[list[Row], np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[list[StoredChunk], np.ndarray]]:
         """All rows and their vectors (n, dim), some at a time, in no particular order."""

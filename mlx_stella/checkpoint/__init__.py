@@ -1,0 +1,1 @@
+"""A model on disk: found, opened, typed, and its tensors made parameters."""

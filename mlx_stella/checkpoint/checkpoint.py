@@ -1,0 +1,217 @@
+"""One local directory, opened and typed: backbone, pooling, Dense heads, prompts, lengths.
+
+A checkpoint is a sentence-transformers repository: modules.json lists Transformer, Pooling, Dense
+and Normalize with a folder each. Opening reads JSON files and tensor headers only; weights are
+loaded by :meth:`Checkpoint.load_backbone` and :meth:`Head.load`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_stella.checkpoint import modules
+from mlx_stella.checkpoint.modules import Head
+from mlx_stella.checkpoint.prompts import Prompts
+from mlx_stella.checkpoint.tensors import TensorFiles, find_tensors
+from mlx_stella.checkpoint.tokenization import Tokenizer
+from mlx_stella.checkpoint.weights import DTYPES, Assembly, assemblies, fill, fill_lazily
+from mlx_stella.config import is_positive, read_object
+from mlx_stella.errors import ConfigError
+from mlx_stella.models import Architecture, architecture, formats
+from mlx_stella.models.args import BackboneArgs
+from mlx_stella.models.formats import Format
+from mlx_stella.models.heads import PoolingMode
+from mlx_stella.models.quantized import stays_packed
+
+_USUAL_LENGTH = 512  # what most models of this kind take; NV-Embed's 32,768 are rarely used
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as its directory describes it.
+
+    Attributes:
+        directory: where it lies; ``backbone_directory``: where its backbone and tokenizer lie.
+        args: the backbone's settings; ``architecture`` is the code for them.
+        files: the backbone's tensors.
+        stated: how config.json says they are quantized.
+        pooling: how tokens become one vector.
+        masks_prompt: the prompt's tokens are attended to but not pooled.
+        heads: Dense heads by size.
+        default_dim: size of the vectors modules.json describes.
+        normalizes: modules.json ends in Normalize.
+        prompts: named prefixes.
+        max_seq_length: tokens per text by default; ``max_positions``: at most.
+        similarity: "cosine" or "dot".
+    """
+
+    directory: Path
+    backbone_directory: Path
+    args: BackboneArgs
+    architecture: Architecture
+    files: TensorFiles
+    stated: formats.Stated
+    tokenizer_config: Mapping[str, Any]
+    lower_case: bool
+    pooling: PoolingMode
+    masks_prompt: bool
+    heads: Mapping[int, Head]
+    default_dim: int
+    normalizes: bool
+    prompts: Prompts
+    max_seq_length: int
+    max_positions: int
+    similarity: str
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The sizes a vector can have, ascending."""
+        return tuple(sorted({*self.heads, self.default_dim}))
+
+    @cached_property
+    def assemblies(self) -> list[Assembly]:
+        """What each parameter of the backbone is made of; headers are read, weights are not.
+
+        Raises:
+            WeightsError: the tensors do not fit the config; all faults are named.
+        """
+        return self._assemblies(self.architecture.model(self.args), self.files.load())
+
+    def _assemblies(self, model: nn.Module, arrays: Mapping[str, mx.array]) -> list[Assembly]:
+        folds = self.architecture.folded(self.args)
+        where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
+        return assemblies(model, arrays, self.architecture, folds, self.stated, where)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the backbone, as it is loaded."""
+        return sum(math.prod(shape) for shape, _ in self._layout())
+
+    @property
+    def is_quantized(self) -> bool:
+        return any(name.endswith(".scales") for name in self.files.tensors)
+
+    def memory_bytes(self, dtype: str) -> int:
+        """Bytes of the backbone's weights and the default head once loaded.
+
+        Matrices take dtype, vectors and heads float32; quantized matrices are as they will be
+        held on the default device.
+        """
+        size = 4 if dtype == "float32" else 2
+        head = self.heads.get(self.default_dim)
+        total = head.files.size_bytes if head else 0
+        for shape, held in self._layout():
+            if held is not None and stays_packed():
+                total += held.size_bytes(shape, size)
+            else:
+                total += math.prod(shape) * (size if len(shape) >= 2 else 4)
+        return total
+
+    def _layout(self) -> list[tuple[tuple[int, ...], Format | None]]:
+        """Shape and format of each parameter. Of a pickle, which has no header, by the config."""
+        if self.files.tensors:
+            return [(assembly.shape, assembly.format) for assembly in self.assemblies]
+        model = self.architecture.model(self.args)
+        return [(array.shape, None) for _, array in tree_flatten(model.parameters())]
+
+    @property
+    def usual_length(self) -> int:
+        """Tokens of the longest text that memory is set aside for; most are shorter."""
+        return min(self.max_seq_length, _USUAL_LENGTH)
+
+    def load_tokenizer(self) -> Tokenizer:
+        return Tokenizer(
+            self.backbone_directory / "tokenizer.json",
+            self.tokenizer_config,
+            eos_as_text=self.args.eos_as_text,
+            lower_case=self.lower_case,
+        )
+
+    def load_backbone(self, dtype: str) -> nn.Module:
+        """The backbone with its weights, matrices in ``dtype`` ("float16", ...), evaluated.
+
+        Raises:
+            WeightsError: the tensors do not fit the config, or are not finite; all are named.
+        """
+        model, arrays = self.architecture.model(self.args), self.files.load()
+        where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
+        fill(model, self._assemblies(model, arrays), arrays, DTYPES[dtype], where, stays_packed())
+        return model
+
+    def lazy_backbone(self) -> nn.Module:
+        """The backbone with weights that are read when first used, float32 and expanded."""
+        model, arrays = self.architecture.model(self.args), self.files.load()
+        fill_lazily(model, self._assemblies(model, arrays), arrays)
+        return model
+
+
+def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -> Checkpoint:
+    """Read and check everything but the weights.
+
+    Args:
+        directory: a checkpoint as downloaded.
+        prompts: named prompts to add where the repository has none of that name.
+
+    Raises:
+        ConfigError: a file is missing or malformed, or asks for what is not implemented.
+        WeightsError: tensors are missing or corrupt.
+    """
+    folders = modules.read_modules(directory)
+    backbone = folders.get("Transformer", directory)
+    config_file = backbone / "config.json"
+    config = read_object(config_file)
+    code = architecture(config, config_file)
+    own = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
+    args = code.args.from_config(own, config_file)
+
+    pooling, include_prompt = modules.read_pooling(directory, folders.get("Pooling"), args)
+    heads, default_head = modules.read_heads(folders.get("Dense"), args.hidden_size)
+    tokenizer_config = _read_optional(backbone / "tokenizer_config.json")
+    text_config = _read_optional(backbone / "sentence_bert_config.json")
+    settings_file = directory / "config_sentence_transformers.json"
+    settings = _read_optional(settings_file)
+
+    if tokenizer_config.get("truncation_side", "right") != "right":
+        raise ConfigError(
+            f"{backbone / 'tokenizer_config.json'}: truncation on the left is not implemented"
+        )
+    max_positions = args.max_position_embeddings
+    max_seq_length = text_config.get("max_seq_length")
+    if max_seq_length is None:
+        model_max_length = tokenizer_config.get("model_max_length")
+        max_seq_length = model_max_length if is_positive(model_max_length) else max_positions
+    elif type(max_seq_length) is not int or max_seq_length < 1:
+        raise ConfigError(
+            f"{backbone / 'sentence_bert_config.json'}: max_seq_length = {max_seq_length!r} is no "
+            "positive whole number; remedy: download it again"
+        )
+    return Checkpoint(
+        directory=directory,
+        backbone_directory=backbone,
+        args=args,
+        architecture=code,
+        files=find_tensors(backbone),
+        stated=formats.read(config, config_file),
+        tokenizer_config=tokenizer_config,
+        lower_case=text_config.get("do_lower_case") is True,
+        pooling=pooling,
+        masks_prompt=args.masks_prompt or not include_prompt,
+        heads=heads,
+        default_dim=args.hidden_size if default_head is None else default_head,
+        normalizes="Normalize" in folders,
+        prompts=modules.read_prompts(settings, settings_file, {**args.prompts, **(prompts or {})}),
+        max_seq_length=int(min(max_seq_length, max_positions)),
+        max_positions=max_positions,
+        similarity=modules.read_similarity(settings, settings_file),
+    )
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.exists() else {}

@@ -1,0 +1,252 @@
+"""Where a model lies: directory | alias | Hub id -> local directory. The only network code.
+
+The cache comes first: a model that is there, whole, is used without asking the network, so that
+work stays private and goes on offline. Only what a checkpoint consists of is downloaded: JSON
+files and safetensors, and pytorch_model.bin only where there is nothing else.
+"""
+
+import contextlib
+import difflib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_stella.checkpoint import catalog
+from mlx_stella.config import inside, read_json, read_object
+from mlx_stella.errors import ConfigError, HubUnreachableError, ModelNotFoundError
+
+_FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
+_PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
+_SKIP = ["onnx/*", "openvino/*", ".*", "consolidated*"]
+
+
+UNFINISHED = "UNFINISHED"
+"""A file in a folder that is being written; one that was left behind is never loaded."""
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A local directory, and the catalogue's entry if the model is one of those.
+
+    ``repo`` is its Hub id, or that of the model it was converted from; None where unknown.
+    """
+
+    directory: Path
+    entry: catalog.Entry | None
+    repo: str | None = None
+
+
+def resolve(name: str | os.PathLike[str], revision: str | None = None) -> FoundModel:
+    """Find a model, downloading it if it is neither a directory nor in the cache.
+
+    Raises:
+        ModelNotFoundError: the name is unknown, or the Hub refused or could not be reached.
+    """
+    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+        raise ModelNotFoundError(f"{name!r}: no name of a model; remedy: an alias, id or directory")
+    text = os.fspath(name)
+    path = Path(os.path.expanduser(text))
+    if os.path.isdir(path):
+        if revision is not None:
+            raise ModelNotFoundError(f"{text}: a directory has no revisions; remedy: drop it")
+        return _local(path)
+    entry = catalog.find(text)
+    if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
+        raise ModelNotFoundError(f"{text}: no such directory or model; remedy: {_hint(text)}")
+    repos = entry.repos if entry else (text,)
+    for repo in repos:
+        if (directory := _cached(repo, revision)) is not None:
+            return _local(directory, repo)
+    if revision is None and (directory := packaged(text)) is not None:
+        return FoundModel(directory, entry, entry.repo if entry else None)
+    return _local(_download(repos[0], revision), repos[0])
+
+
+def packaged(name: str) -> Path | None:
+    """The model inside an installed Python package, for those the catalogue knows one for."""
+    entry = catalog.find(name)
+    if entry is None or entry.package is None:
+        return None
+    spec = importlib.util.find_spec(entry.package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model"
+
+
+def _local(path: Path, repo: str | None = None) -> FoundModel:
+    """A directory as a source; what was converted from a known model is still that model.
+
+    Raises:
+        ModelNotFoundError: an interrupted conversion left it.
+    """
+    if (path / UNFINISHED).exists():
+        raise ModelNotFoundError(
+            f"{path}: left unfinished by a conversion; remedy: run the conversion again"
+        )
+    if (proof := path / "conversion.json").exists():
+        original = read_object(proof).get("source")
+        return FoundModel(path, catalog.find(str(original)), original)
+    entry = catalog.find(repo) if repo else catalog.find_folder(path.resolve().name)
+    repo = repo or _cached_repo(path)
+    entry = entry or (catalog.find(repo) if repo else None)
+    return FoundModel(path, entry, repo or (entry.repo if entry else None))
+
+
+def _cached_repo(path: Path) -> str | None:
+    """The Hub id of a snapshot in the Hub's cache, .../models--owner--name/snapshots/commit."""
+    for part in path.resolve().parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/", 1)
+    return None
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The cached snapshot of a repository, if it is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        directory = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    return directory if _is_whole(directory, repo, revision) else None
+
+
+def _is_whole(directory: Path, repo: str, revision: str | None) -> bool:
+    """Whether a snapshot holds all of a checkpoint.
+
+    Other programs fill the same cache with less: transformers leaves out modules.json and what it
+    lists, without which pooling and heads would be guessed. Where the repository has no
+    modules.json, the cache must know that from the Hub.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    backbone, folders = directory, {}  # folders of the modules: whether weights belong in it
+    if (modules := directory / "modules.json").exists():
+        try:
+            for module in read_json(modules):
+                kind = str(module["type"]).rsplit(".", 1)[-1]
+                if kind in ("Transformer", "Pooling", "Dense"):
+                    folder = inside(directory, str(module["path"]), modules)
+                    folders[folder] = kind != "Pooling"
+                    backbone = folder if kind == "Transformer" else backbone
+        except (ConfigError, TypeError, KeyError):
+            return True  # whole but malformed: opening it says how
+    elif try_to_load_from_cache(repo, "modules.json", revision=revision) is not _CACHED_NO_EXIST:
+        return False
+    folders[backbone] = True
+    if not (backbone / "tokenizer.json").exists():
+        return False
+    return all(_has_files(folder, needs_weights) for folder, needs_weights in folders.items())
+
+
+def _has_files(folder: Path, needs_weights: bool) -> bool:
+    """Whether a module's folder holds its config and, where they belong there, all its weights."""
+    if not (folder / "config.json").exists():
+        return False
+    if not needs_weights:
+        return True
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            shards = {str(shard) for shard in read_object(index)["weight_map"].values()}
+        except (ConfigError, KeyError, AttributeError):
+            return True  # as above
+        return all((folder / shard).exists() for shard in shards)
+    return any((folder / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def fetch(patterns: list[str]) -> Path:
+        return Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=patterns, ignore_patterns=_SKIP
+            )
+        )
+
+    try:
+        directory = fetch(_FILES)
+        if not any(directory.glob("*.safetensors")):
+            directory = fetch(_PICKLES)
+        if not (directory / "modules.json").exists():
+            with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
+                hf_hub_download(repo, "modules.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelNotFoundError(f"{repo}: no Hub id ({error}); remedy: {_hint(repo)}") from None
+    except GatedRepoError:
+        remedy = f"accept its licence at https://huggingface.co/{repo}, then run: hf auth login"
+        raise ModelNotFoundError(f"{repo}: the Hub wants you to log in; remedy: {remedy}") from None
+    except RevisionNotFoundError:
+        raise ModelNotFoundError(
+            f"{repo}: the Hub has no revision {revision!r}; remedy: a branch, tag or commit"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelNotFoundError(
+            f"{repo}: the Hub has no such repository, or it is private; remedy: check the name, "
+            "or run: hf auth login"
+        ) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise HubUnreachableError(
+            f"{repo}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
+            f"{_what_is_at_hand()}"
+        ) from None
+    if not _is_whole(directory, repo, revision):
+        raise HubUnreachableError(
+            f"{repo}: not in the cache as a whole (config.json, tokenizer.json, weights), and the "
+            f"Hub gives no more; {_what_is_at_hand()}"
+        )
+    return directory
+
+
+def _hint(name: str) -> str:
+    aliases = [entry.alias for entry in catalog.MODELS]
+    if close := difflib.get_close_matches(name.lower(), aliases, n=1):
+        return f"did you mean {close[0]}?"
+    return "a directory, a Hub id (owner/name), or an alias that `mlx-stella models` lists"
+
+
+def _what_is_at_hand() -> str:
+    at_hand = [
+        entry.alias
+        for entry in catalog.MODELS
+        if packaged(entry.alias) or any(_cached(repo, None) for repo in entry.repos)
+    ]
+    if at_hand:
+        return f"remedy: go online once, or use what is at hand: --model {' or '.join(at_hand)}"
+    return "no known model is at hand; remedy: go online once, or give a directory"
+
+
+def upload(directory: Path, repo: str) -> str:
+    """Put a directory on the Hub, into a repository that is made if there is none; its address.
+
+    Raises:
+        HubUnreachableError: the Hub refuses, or gives no answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        api = HfApi()
+        address = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(folder_path=directory, repo_id=repo)
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HubUnreachableError(
+            f"{repo}: not uploaded ({reason}); {directory} is whole; remedy: hf auth login, then "
+            f"hf upload {repo} {directory}"
+        ) from None
+    return str(address)

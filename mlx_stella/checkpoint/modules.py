@@ -1,0 +1,185 @@
+"""What the modules of a sentence-transformers repository say: pooling, Dense heads, prompts."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+
+from mlx_stella.checkpoint.prompts import Prompts
+from mlx_stella.checkpoint.tensors import TensorFiles, find_tensors
+from mlx_stella.config import inside, read_json, read_object
+from mlx_stella.errors import ConfigError, StellaWarning, WeightsError
+from mlx_stella.models.args import BackboneArgs
+from mlx_stella.models.heads import ACTIVATIONS, POOLING_MODES, Activation, PoolingMode
+
+# sentence-transformers' older spelling of pooling_mode
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Dense head on disk.
+
+    Attributes:
+        dim: size of its vectors.
+        directory: its folder, e.g. ``2_Dense_1024``.
+        files: its tensors, ``linear.weight`` (dim, D) and maybe ``linear.bias`` (dim,).
+        activation: what follows the product.
+    """
+
+    dim: int
+    directory: Path
+    files: TensorFiles
+    activation: Activation
+
+    def load(self) -> tuple[mx.array, mx.array | None]:
+        """Weight (dim, D) and bias (dim,) or None, float32.
+
+        Raises:
+            WeightsError: a tensor holds a value that is not finite.
+        """
+        tensors = {name: array.astype(mx.float32) for name, array in self.files.load().items()}
+        for name, tensor in tensors.items():
+            if not mx.isfinite(tensor).all().item():
+                raise WeightsError(
+                    f"{self.directory}: {name} holds a value that is not finite; remedy: download "
+                    "it again"
+                )
+        return tensors["linear.weight"], tensors.get("linear.bias")
+
+
+def read_modules(directory: Path) -> dict[str, Path]:
+    """Kind of module -> its folder, from modules.json; empty if there is no such file."""
+    file = directory / "modules.json"
+    if not file.exists():
+        return {}
+    entries = read_json(file)
+    if not isinstance(entries, list):
+        raise ConfigError(f"{file}: holds no list of modules; download it again")
+    modules: dict[str, Path] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
+            raise ConfigError(f"{file}: a module has no type; download it again")
+        kind = entry["type"].rsplit(".", 1)[-1]
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize") or kind in modules:
+            raise ConfigError(
+                f"{file}: a module {entry['type']} at this place is not implemented "
+                "(Transformer, Pooling, Dense, Normalize, each at most once)"
+            )
+        modules[kind] = inside(directory, str(entry.get("path", "")), file)
+    order = [kind for kind in ("Transformer", "Pooling", "Dense", "Normalize") if kind in modules]
+    if list(modules) != order or "Transformer" not in modules or "Pooling" not in modules:
+        raise ConfigError(
+            f"{file}: the modules {', '.join(modules)} are not implemented in this order "
+            "(Transformer, Pooling, then maybe Dense, then maybe Normalize)"
+        )
+    return modules
+
+
+def read_pooling(
+    directory: Path, folder: Path | None, args: BackboneArgs
+) -> tuple[PoolingMode, bool]:
+    """Pooling mode, and whether the prompt is pooled."""
+    if folder is None:
+        if args.default_pooling is None:
+            raise ConfigError(
+                f"{directory / 'modules.json'}: no such file, and without it the pooling of this "
+                "architecture is unknown; remedy: download the repository again, whole"
+            )
+        return cast(PoolingMode, args.default_pooling), True
+    file = folder / "config.json"
+    data = read_object(file)
+    if "pooling_mode" in data:
+        stated = data["pooling_mode"]
+        modes = stated if isinstance(stated, list) else [stated]
+    else:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if data.get(flag)] or ["mean"]
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
+        raise ConfigError(
+            f"{file}: pooling {' + '.join(map(str, modes))} is not implemented "
+            f"(one of {', '.join(POOLING_MODES)})"
+        )
+    return cast(PoolingMode, modes[0]), data.get("include_prompt", True) is not False
+
+
+def read_heads(default: Path | None, hidden_size: int) -> tuple[dict[int, Head], int | None]:
+    """All Dense heads beside the one modules.json names, by size, and that one's size.
+
+    Two folders may hold the same size (``2_Dense`` and ``2_Dense_8192`` are equal in Stella);
+    the named one wins. Folders without weights, as a partial download leaves them, are passed.
+    """
+    if default is None:
+        return {}, None
+    named = _read_head(default, hidden_size)
+    heads = {named.dim: named}
+    if match := re.fullmatch(r"(\d+_Dense)(_\d+)?", default.name):
+        for folder in sorted(default.parent.glob(f"{match[1]}*"), reverse=True):
+            is_head = re.fullmatch(rf"{match[1]}(_\d+)?", folder.name)
+            has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+            if folder != default and is_head and has_weights:
+                head = _read_head(folder, hidden_size)
+                heads.setdefault(head.dim, head)
+    return heads, named.dim
+
+
+def _read_head(folder: Path, hidden_size: int) -> Head:
+    file = folder / "config.json"
+    data = read_object(file)
+    activation = str(data.get("activation_function", "")).rsplit(".", 1)[-1]
+    if activation not in ACTIVATIONS or data.get("use_residual"):
+        raise ConfigError(
+            f"{file}: activation {activation!r} or a residual is not implemented "
+            f"(activations {', '.join(ACTIVATIONS)})"
+        )
+    files = find_tensors(folder)
+    shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
+    if not shapes:  # a pickle, whose header cannot be read alone
+        shapes = {name: array.shape for name, array in files.load().items()}
+    shape = shapes.get("linear.weight", ())
+    expected = {"linear.weight": (shape[0] if shape else 0, hidden_size)}
+    if data.get("bias", True):
+        expected["linear.bias"] = shape[:1]
+    if shapes != expected or shape[0] < 1:
+        raise WeightsError(
+            f"{files.paths[0]}: holds {shapes}, which is no Dense head for vectors of "
+            f"{hidden_size} with{'' if data.get('bias', True) else 'out'} bias; "
+            "remedy: download it again"
+        )
+    stated = (data.get("out_features"), data.get("in_features"))
+    if shape != stated:
+        warnings.warn(
+            f"{file}: says {stated[1]} -> {stated[0]}, the tensor is {shape[1]} -> {shape[0]}; "
+            "the tensor is used",
+            StellaWarning,
+            stacklevel=2,
+        )
+    return Head(shape[0], folder, files, cast(Activation, activation))
+
+
+def read_prompts(settings: Mapping[str, Any], file: Path, builtin: Mapping[str, str]) -> Prompts:
+    own = settings.get("prompts") or {}
+    if not isinstance(own, dict) or not all(isinstance(text, str) for text in own.values()):
+        raise ConfigError(f"{file}: prompts is not a table of strings; download it again")
+    prompts = {**builtin, **own}
+    default = settings.get("default_prompt_name")
+    if default is not None and (not isinstance(default, str) or default not in prompts):
+        raise ConfigError(f"{file}: default_prompt_name {default!r} is not among its prompts")
+    return Prompts(prompts, default)
+
+
+def read_similarity(settings: Mapping[str, Any], file: Path) -> str:
+    name = settings.get("similarity_fn_name") or "cosine"
+    if name not in ("cosine", "dot"):
+        raise ConfigError(f"{file}: similarity {name!r} is not implemented (cosine, dot)")
+    return name

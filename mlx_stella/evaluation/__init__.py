@@ -1,0 +1,1 @@
+"""How right, how close and how fast vectors are."""

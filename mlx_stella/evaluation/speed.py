@@ -1,0 +1,140 @@
+"""Measure a model on this machine: how fast, in how much memory, and how close to the hardware.
+
+The share of the peak compares the floating-point operations of a forward pass, counted from the
+sizes of its products, with the fastest square product measured in the same run and type.
+"""
+
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from mlx_stella.checkpoint.weights import DTYPES
+from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.errors import StellaWarning
+from mlx_stella.models.layers import Linear
+
+_PEAK_SIZE = 2048  # rows and columns of the square product
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One set of texts, embedded several times.
+
+    Attributes:
+        name: what was embedded.
+        texts, tokens: of one run; tokens are those of the texts, padding not counted.
+        padding: share of the computed tokens that were padding.
+        seconds: of each run.
+        peak_share: of the machine's measured peak in floating-point operations a second.
+        peak_memory_bytes: the most that MLX held.
+    """
+
+    name: str
+    texts: int
+    tokens: int
+    padding: float
+    seconds: tuple[float, ...]
+    peak_share: float
+    peak_memory_bytes: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / statistics.median(self.seconds)
+
+    @property
+    def texts_per_second(self) -> float:
+        return self.texts / statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Slowest run less fastest run, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / statistics.median(self.seconds)
+
+
+def machine() -> str:
+    """A line about where this runs: device, memory, system, versions."""
+    info = mx.device_info()
+    name = info.get("device_name", platform.processor())
+    memory = f", {info['memory_size'] / 2**30:.0f} GB" if "memory_size" in info else ""
+    device = "GPU" if mx.default_device().type == mx.gpu else "CPU"
+    versions = f"Python {platform.python_version()}, MLX {mx.__version__}"
+    return f"{name}{memory} ({device}), {platform.system()} {platform.release()}, {versions}"
+
+
+def peak_flops(dtype: str, runs: int = 5) -> float:
+    """Floating-point operations a second of a square product, the fastest of some runs."""
+    a, b = (mx.random.normal((_PEAK_SIZE, _PEAK_SIZE)).astype(DTYPES[dtype]) for _ in "ab")
+    mx.eval(a, b)
+    fastest = min(_time(lambda: mx.eval(a @ b)) for _ in range(runs))
+    return 2 * _PEAK_SIZE**3 / fastest
+
+
+def texts_of_length(model: Encoder, length: int, count: int) -> list[str]:
+    """Texts of little more than that many tokens; ``max_length`` cuts them to size."""
+    phrase = "light on the water "
+    (few, many), _ = model.batch_shapes([phrase, phrase * 9], model.checkpoint.max_positions, None)
+    repeats = -(-length * 8 // max(1, many - few))
+    return [f"{number} " + phrase * repeats for number in range(count)]
+
+
+def measure(
+    model: Encoder,
+    name: str,
+    texts: Sequence[str],
+    peak: float,
+    *,
+    max_length: int | None = None,
+    max_batch_tokens: int | None = None,
+    runs: int = 5,
+) -> Measurement:
+    """Embed the texts once to warm up and then ``runs`` times.
+
+    Raises:
+        InputError: as :meth:`Encoder.encode`.
+    """
+    tokens = 0
+
+    def count(progress) -> None:
+        nonlocal tokens
+        tokens = progress.tokens
+
+    def run() -> None:
+        model.encode(
+            texts, max_length=max_length, max_batch_tokens=max_batch_tokens, progress=count
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StellaWarning)
+        run()
+        mx.reset_peak_memory()
+        seconds = tuple(_time(run) for _ in range(runs))
+    lengths, padded = model.batch_shapes(texts, max_length, max_batch_tokens)
+    flops = sum(_flops(model, length) for length in lengths)
+    return Measurement(
+        name=name,
+        texts=len(texts),
+        tokens=tokens,
+        padding=1 - sum(lengths) / padded,
+        seconds=seconds,
+        peak_share=flops / statistics.median(seconds) / peak,
+        peak_memory_bytes=mx.get_peak_memory(),
+    )
+
+
+def _flops(model: Encoder, length: int) -> int:
+    """Operations for one text: two a weight and token, and those of attention."""
+    args = model.checkpoint.args
+    weights = sum(m.weight.size for m in model._backbone.modules() if isinstance(m, Linear))
+    attention = 4 * length * args.hidden_size * args.num_hidden_layers
+    return length * (2 * weights + attention)
+
+
+def _time(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

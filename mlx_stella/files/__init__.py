@@ -1,0 +1,1 @@
+"""Files for all rooms: tables of texts, locks, and writing whole or not at all."""

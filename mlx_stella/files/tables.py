@@ -1,0 +1,322 @@
+"""Rows of .jsonl, .csv, .parquet and .txt files, one at a time: a file may exceed memory."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from mlx_stella.errors import InputError
+
+MAX_LINE_BYTES = 64 * 2**20
+"""A longer line is a fault: it would not be one text, and may not fit into memory."""
+
+_ID_FIELDS = ("_id", "id")
+_PARQUET_ROWS = 1024
+_PARQUET_BUFFER_BYTES = 2**20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A text, the line or row it begins on counted from 1, its id or "", and how many lines the
+    row takes: more than one where a field of CSV holds line ends."""
+
+    text: str
+    line: int
+    record: str
+    lines: int = 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row without a usable text: where it begins, counted from 1, its id or "", the reason."""
+
+    line: int
+    record: str
+    reason: str
+
+
+def read_rows(
+    path: Path, fields: Sequence[str], optional: Sequence[str] = (), joint: str = "\n"
+) -> Iterator[TableRow]:
+    """The rows of a file; several fields are joined, empty ones and nulls left out.
+
+    Args:
+        fields: the columns that make up a text; a row may lack those that are ``optional``.
+
+    Raises:
+        InputError: a row is malformed or lacks a field; the line is named, the file is not.
+        OSError: the file cannot be read.
+    """
+    unit = "row" if path.suffix.lower() == ".parquet" else "line"
+    for line, lines, record in _records(path, fields, lambda number: True):
+        row = _row(record, fields, optional, line, lines, joint)
+        if isinstance(row, Fault):
+            raise InputError(f"{unit} {row.line}: {row.reason}")
+        yield row
+
+
+def read_entries(
+    path: Path, field: str, wanted: Callable[[int], bool]
+) -> Iterator[TableRow | Fault | None]:
+    """An entry for each row of a file, in order, whatever is wrong with single rows.
+
+    A null is a fault here. A .txt file has a row a line, and needs no field.
+
+    Args:
+        wanted: told the number of a row, counted from 0, whether to parse it. None is yielded
+            for the others, which are passed over as fast as the format allows.
+
+    Raises:
+        InputError: the file as a whole is not what its name says, or has no such column.
+        OSError: it cannot be read.
+    """
+    for line, lines, record in _records(path, [field], wanted):
+        if record is None:
+            yield None
+        elif isinstance(record, dict) and record.get(field, "") is None:
+            yield Fault(line, _identity(record), f"field {field!r} is null")
+        else:
+            yield _row(record, [field], (), line, lines, "")
+
+
+_Record = dict[str, Any] | InputError | None
+"""A row's columns, what is wrong with it, or None where it was not wanted."""
+
+
+def _records(
+    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    """First line, or row of Parquet, counted from 1, number of lines, and what is there."""
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        yield from _parse_parquet(path, fields, wanted)
+        return
+    with path.open("rb") as file:
+        if ending == ".jsonl":
+            yield from _parse_jsonl(_Lines(file), wanted)
+        elif ending == ".txt":
+            yield from _parse_txt(_Lines(file), fields, wanted)
+        else:  # a line that cannot be decoded may close a quote: it must reach the parser
+            yield from _parse_csv(_Lines(file, errors="surrogateescape"), wanted)
+
+
+def _parse_jsonl(
+    lines: "_Lines", wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    number = 0
+    for line in _each(lines):
+        if isinstance(line, str) and not line.strip():
+            continue
+        yield lines.number, 1, _parse_json(line) if wanted(number) else None
+        number += 1
+
+
+def _parse_json(line: str | InputError) -> _Record:
+    if isinstance(line, InputError):
+        return line
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InputError(f"not JSON ({error}); remedy: mend it")
+    return record if isinstance(record, dict) else InputError("no JSON object; remedy: one a line")
+
+
+def _parse_txt(
+    lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    for number, line in enumerate(_each(lines)):
+        if not wanted(number):
+            yield lines.number, 1, None
+        elif isinstance(line, InputError):
+            yield lines.number, 1, line
+        else:
+            yield lines.number, 1, dict.fromkeys(fields, line.rstrip("\r\n"))
+
+
+def _parse_csv(
+    lines: "_Lines", wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # an open quote must not swallow the whole file
+    reader = csv.reader(lines, strict=True)
+    names: list[str] | None = None
+    first, number = 1, 0
+    for values in _each(reader):
+        line, first = first, lines.number + 1
+        if values == []:  # an empty line
+            continue
+        record = _parse_values(values, names or [])
+        if names is None:
+            if isinstance(record, InputError):
+                raise InputError(f"line {line}: {record}")
+            names = values
+        else:
+            yield line, first - line, record if wanted(number) else None
+            number += 1
+
+
+def _parse_values(values: list[str] | InputError | csv.Error, names: list[str]) -> _Record:
+    if isinstance(values, InputError):
+        return values
+    if isinstance(values, csv.Error):
+        return InputError(f"not CSV ({values}); remedy: mend it")
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError as error:
+        return _not_utf8(f"byte 0x{ord(error.object[error.start]) & 0xFF:02x}")
+    return dict(zip_longest(names, values[: len(names)]))
+
+
+class _Lines:
+    """The lines of a file; behind one that cannot be used, and raises, it goes on."""
+
+    def __init__(self, file: BinaryIO, errors: str = "strict"):
+        self._file, self._errors = file, errors
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._file.readline(MAX_LINE_BYTES + 1)
+        if not raw:
+            raise StopIteration
+        self.number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = self._file.readline(2**20)  # in small pieces: the first is large enough
+            raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line")
+        try:
+            return raw.decode("utf-8-sig" if self.number == 1 else "utf-8", self._errors)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error.reason) from None
+
+
+def _not_utf8(reason: str) -> InputError:
+    return InputError(
+        f"not UTF-8 ({reason}); remedy: convert the file, for example with iconv -f latin1 -t utf-8"
+    )
+
+
+def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
+    """The items of an iterator that goes on after a fault, and in their places the faults."""
+    while True:
+        try:
+            yield next(items)
+        except StopIteration:
+            return
+        except (InputError, csv.Error) as error:
+            yield error
+
+
+def _parse_parquet(
+    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        # Columns are read in small pieces, as a group of rows may be larger than memory.
+        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
+            columns = file.schema_arrow.names
+            for field in fields:
+                if field not in columns:
+                    raise InputError(_no_field(field, columns))
+            columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
+            first = 0
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                if any(map(wanted, range(first, end))):
+                    yield from _parse_group(file, group, columns, first, wanted)
+                else:
+                    yield from ((number + 1, 1, None) for number in range(first, end))
+                first = end
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's, not what pyarrow calls an OSError when a page is damaged
+        raise InputError(f"no readable Parquet ({error}); remedy: write it again") from None
+
+
+def _parse_group(
+    file: Any, group: int, columns: Sequence[str], first: int, wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, int, _Record]]:
+    for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
+        numbers = range(first, first + batch.num_rows)
+        rows = _parse_batch(batch) if any(map(wanted, numbers)) else [None] * batch.num_rows
+        for number, row in zip(numbers, rows, strict=True):
+            yield number + 1, 1, row if wanted(number) else None
+        first += batch.num_rows
+
+
+_NO_VALUE = (ValueError, OverflowError)
+"""Raised for what Python has no value for: bytes that are not UTF-8, nanoseconds, a year 20000."""
+
+
+def _parse_batch(batch: Any) -> list[_Record]:
+    try:
+        return batch.to_pylist()
+    except _NO_VALUE:
+        return [_parse_row(batch, row) for row in range(batch.num_rows)]
+
+
+def _parse_row(batch: Any, row: int) -> _Record:
+    record = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            record[name] = column[row].as_py()
+        except _NO_VALUE as error:
+            return InputError(f"field {name!r} cannot be read ({error}); remedy: write it again")
+    return record
+
+
+def _row(
+    record: _Record,
+    fields: Sequence[str],
+    optional: Sequence[str],
+    line: int,
+    lines: int,
+    joint: str,
+) -> TableRow | Fault:
+    if isinstance(record, InputError):
+        return Fault(line, "", str(record))
+    texts = []
+    for field in fields:
+        if field in optional and field not in record:
+            continue
+        try:
+            texts.append(_text(record, field))
+        except InputError as error:
+            return Fault(line, _identity(record), str(error))
+    return TableRow(joint.join(text for text in texts if text), line, _identity(record), lines)
+
+
+def _text(record: dict[str, Any], field: str) -> str:
+    if field not in record:
+        raise InputError(_no_field(field, record))
+    text = record[field]
+    if text is None:
+        text = ""  # a null of Parquet, a short row of CSV
+    if not isinstance(text, str):
+        raise InputError(f"field {field!r} is no string; remedy: another --field")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"field {field!r} holds a lone surrogate at position {error.start}; "
+            "remedy: decode the source with the right encoding"
+        ) from None
+    return text
+
+
+def _identity(record: dict[str, Any]) -> str:
+    identity = next((record[name] for name in _ID_FIELDS if record.get(name) is not None), "")
+    return str(identity).encode("utf-8", "backslashreplace").decode()
+
+
+def _no_field(field: str, fields) -> str:
+    names = ", ".join(str(name) for name in fields)
+    return f"no field {field!r}, but {names or 'none'}; remedy: name it with --field"

@@ -1,0 +1,1 @@
+"""What this machine offers a process: a fast BLAS, memory, optional packages."""

@@ -1,0 +1,218 @@
+"""What an architecture is told by its config.json: checked, frozen dataclasses.
+
+A field's annotation says what is implemented: ``Size`` a number that may vary, ``Literal["gelu"]``
+the only value the code computes. :func:`parse` checks all fields of a file and reports every
+fault at once. A key that no dataclass knows and that is not listed in :data:`INERT` gets a
+warning: it may change the arithmetic, and nobody has looked.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from mlx_stella.config import is_positive
+from mlx_stella.errors import ConfigError, StellaWarning
+
+T = TypeVar("T")
+
+# Bounds keep an untrusted config from asking for more than any machine has.
+Size = Annotated[int, range(1, 2**24)]
+Count = Annotated[int, range(0, 2**24)]
+Layers = Annotated[int, range(1, 1025)]
+Positive = Annotated[float, "positive"]
+
+# Keys of config.json that do not touch an embedding: training, generation, bookkeeping.
+INERT = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _name_or_path add_cross_attention
+    add_eos add_pad_token architectures attention_dropout attention_probs_dropout_prob auto_map
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
+    cross_attention_hidden_size decoder_start_token_id directionality diversity_penalty
+    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    gradient_checkpointing hidden_dropout_prob id2label initializer_range is_encoder_decoder
+    label2id length_penalty mask_type max_length
+    max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups num_beams
+    num_return_sequences output_attentions output_hidden_states output_past output_scores
+    pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
+    pooler_size_per_head pooler_type prefix problem_type pruned_heads remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings
+    tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+    use_bfloat16 use_cache
+    """.split()
+)
+
+
+def parse(cls: type[T], data: Mapping[str, Any], file: Path) -> T:
+    """Build a frozen dataclass from a JSON object, checking every field.
+
+    Raises:
+        ConfigError: keys are missing or hold values that are not implemented; all are named.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    known = {field.name for field in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in dataclasses.fields(cls):
+        if field.name in data:
+            value = data[field.name]
+            if fault := _fault(value, hints[field.name]):
+                faults.append(f"{field.name} = {json.dumps(value)} {fault}")
+            values[field.name] = value
+        elif field.default is dataclasses.MISSING:
+            faults.append(f"{field.name} is missing")
+    if faults:
+        raise ConfigError(f"{file}: {'; '.join(faults)}; remedy: use a checkpoint as published")
+    unknown = sorted(set(data) - known - INERT)
+    if unknown:
+        warnings.warn(
+            f"{file}: ignored keys that are not known here: {', '.join(unknown)}",
+            StellaWarning,
+            stacklevel=2,
+        )
+    return cls(**values)
+
+
+def _fault(value: Any, hint: Any) -> str | None:
+    """What is wrong with a value for an annotation, or None."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        options = typing.get_args(hint)
+        if any(value == option and type(value) is type(option) for option in options):
+            return None
+        return f"is not implemented (only {', '.join(json.dumps(o) for o in options)})"
+    if origin in (types.UnionType, typing.Union):
+        faults = [_fault(value, option) for option in typing.get_args(hint)]
+        return None if None in faults else faults[0]
+    if hint == Positive:
+        return None if is_positive(value) else "should be a positive number"
+    if origin is Annotated:
+        allowed = hint.__metadata__[0]
+        if type(value) is int and value in allowed:
+            return None
+        return f"should be a whole number from {allowed.start} to {allowed.stop - 1}"
+    expected = origin or hint
+    return None if isinstance(value, expected) else f"should be a {expected.__name__}"
+
+
+@dataclass(frozen=True)
+class BackboneArgs:
+    """What every architecture's ``ModelArgs`` offers the rest of the package."""
+
+    eos_as_text: ClassVar[bool] = False
+    """The reference appends the EOS token to the text, before truncation (NV-Embed)."""
+    masks_prompt: ClassVar[bool] = False
+    """The reference keeps the prompt out of the pooling, whatever 1_Pooling says (NV-Embed)."""
+    default_pooling: ClassVar[str | None] = None
+    """Pooling of repositories without modules.json; None where guessing would be wrong."""
+    prompts: ClassVar[Mapping[str, str]] = {}
+    """Prompts of the family, for repositories that ship none."""
+
+    @property
+    def summary(self) -> str:
+        """A line for people: the architecture and its sizes."""
+        name = type(self).__module__.rsplit(".", 1)[-1]
+        return f"{name}, {self.num_hidden_layers} layers, hidden size {self.hidden_size}"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        """Parse config.json; architectures with nested or renamed keys override this."""
+        head_dim(config, file)
+        return parse(cls, config, file)
+
+
+@dataclass(frozen=True)
+class RopeArgs:
+    """Rotary angles ``position * theta**(-2i/E) / divisor`` for pair i of a head of size E."""
+
+    theta: float
+    divisor: float = 1.0
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
+        """Read either spelling of the rotary settings.
+
+        Older configs have ``rope_theta`` and ``rope_scaling``; transformers 5 writes
+        ``rope_parameters``. "ntk" is the NTK-aware scaling of GTE's modeling.py
+        (https://kexue.fm/archives/9706, eq. 8): theta times factor, angles divided by
+        factor**(2/E). The GTE port in transformers spells the same thing as "linear".
+
+        Raises:
+            ConfigError: theta is missing, or the kind of scaling is not implemented.
+        """
+        tables = [config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)]
+        scaling = tables[0] if tables else {}
+        if len(tables) > 1 or not isinstance(scaling, dict):
+            raise ConfigError(
+                f"{file}: rope_parameters and rope_scaling are both given, or are not objects; "
+                "remedy: use a checkpoint as published"
+            )
+        known = {"rope_theta", "rope_type", "type", "factor"}
+        unknown = [key for key in scaling if key not in known and scaling[key] is not None]
+        if unknown:
+            raise ConfigError(
+                f"{file}: {', '.join(unknown)} in the rope settings is not implemented; "
+                "remedy: use a checkpoint as published"
+            )
+        theta = scaling.get("rope_theta", config.get("rope_theta"))
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        factor = scaling.get("factor", 1.0)
+        if not is_positive(theta) or not is_positive(factor):
+            raise ConfigError(
+                f"{file}: rope_theta {theta} or its factor {factor} is no positive number; "
+                "remedy: use a checkpoint as published"
+            )
+        match kind:
+            case "default":
+                return cls(float(theta))
+            case "linear":
+                return cls(float(theta), float(factor))
+            case "ntk":
+                return cls(float(theta) * factor, factor ** (2 / head_dim(config, file)))
+        raise ConfigError(
+            f"{file}: rope type {kind!r} is not implemented (default, linear, ntk); "
+            "remedy: use a checkpoint as published"
+        )
+
+
+_ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
+
+
+def parse_rotary(
+    cls: type[T], config: Mapping[str, Any], file: Path, handled: tuple[str, ...] = ()
+) -> T:
+    """:func:`parse` for a model with rotary positions; its field ``rope`` comes from several keys.
+
+    ``handled`` names keys that the caller has dealt with. Errors are those of parse and RopeArgs.
+    """
+    head_dim(config, file)
+    own = {key: value for key, value in config.items() if key not in (*_ROPE_KEYS, *handled)}
+    return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
+
+
+def head_dim(config: Mapping[str, Any], file: Path) -> int:
+    """E, the size of an attention head.
+
+    Raises:
+        ConfigError: the sizes are missing, not positive, or do not divide.
+    """
+    hidden_size, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    kv_heads = config.get("num_key_value_heads", heads)
+    sizes = (hidden_size, heads, kv_heads)  # before a size is divided by another
+    if (
+        any(type(size) is not int or size < 1 for size in sizes)
+        or hidden_size % heads
+        or (heads % kv_heads)
+    ):
+        raise ConfigError(
+            f"{file}: hidden_size {hidden_size}, num_attention_heads {heads} and "
+            f"num_key_value_heads {kv_heads} do not fit together; remedy: download it again"
+        )
+    return hidden_size // heads

@@ -1,0 +1,131 @@
+"""float16 with hidden states of 1e5 to 1e6 in one channel: finite, and as right as ever.
+
+Trained decoders do this for a few tokens: one unit of a gated MLP fires with a product beyond
+65504 and writes into one channel of the residual. Here a tiny checkpoint is made to do the same.
+Its first layer gets a unit that only the EOS token excites, by a channel of the embedding that is
+zero for all other tokens; the other tokens, and what they see of EOS, keep the vector honest.
+"""
+
+from itertools import islice
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from support import TOLERANCES, distance
+
+from mlx_stella import VectorError, load
+from mlx_stella.models import layers
+
+TEXTS = ["What is Deep Learning?", "a", "green tea has been consumed for centuries " * 5]
+TRIGGER, SINK, UNIT = 5, 17, 3  # channel of EOS, channel that overflows, unit between them
+
+
+def with_massive_activation(directory, prefix: str, eos: int):
+    """Rewrite a Qwen2 or Mistral checkpoint so that its EOS token has a residual of about 8e5."""
+    tensors, files = {}, sorted(directory.glob("model*.safetensors"))
+    for file in files:
+        tensors |= {k: np.array(v.astype(mx.float32)) for k, v in mx.load(str(file)).items()}
+    embeddings = tensors[f"{prefix}embed_tokens.weight"]
+    embeddings[:, TRIGGER] = 0
+    embeddings[eos, TRIGGER] = 4 * np.abs(embeddings[eos]).max()
+    layer = f"{prefix}layers.0."
+    tensors[layer + "self_attn.o_proj.weight"][TRIGGER] = 0  # attention does not spread it
+    excited = embeddings[eos] / np.sqrt((embeddings[eos] ** 2).mean())
+    excited = excited * tensors[layer + "post_attention_layernorm.weight"]
+    for part in ("gate_proj", "up_proj"):
+        tensors[layer + f"mlp.{part}.weight"][UNIT] = 0
+        tensors[layer + f"mlp.{part}.weight"][UNIT, TRIGGER] = 520 / excited[TRIGGER]
+    down = tensors[layer + "mlp.down_proj.weight"]
+    down[:, UNIT] = 0
+    down[SINK, UNIT] = 3
+    for file in files:
+        file.unlink()
+    index = directory / "model.safetensors.index.json"
+    index.unlink(missing_ok=True)
+    arrays = {name: mx.array(array) for name, array in tensors.items()}
+    mx.save_safetensors(str(directory / "model.safetensors"), arrays)
+    return directory
+
+
+@pytest.fixture(params=["tiny-stella-1.5b", "tiny-nv-embed"])
+def massive(request, copy_of):
+    prefix, eos = {"tiny-stella-1.5b": ("model.", 700), "tiny-nv-embed": ("embedding_model.", 2)}[
+        request.param
+    ]
+    return with_massive_activation(copy_of(request.param), prefix, eos)
+
+
+def residual_peak(model) -> float:
+    """The largest entry of the residual stream after the first layer."""
+    decoder = getattr(model._backbone, "embedding_model", model._backbone)
+    ids = mx.array([list(model._tokenizer.encode(TEXTS[:1], "", 512)[0].ids)])
+    x = decoder.embed_tokens(ids)
+    for step in islice(decoder.steps(ids.shape[1], None), 2):  # attention and MLP
+        x = step(x)
+    return mx.abs(x).max().item()
+
+
+def test_half_types_stay_within_tolerance(massive):
+    reference_model = load(massive, dtype="float32")
+    assert 4e5 <= residual_peak(reference_model) <= 1.2e6
+    reference = reference_model.encode(TEXTS)
+    for dtype in ("float16", "bfloat16"):
+        vectors = load(massive, dtype=dtype).encode(TEXTS)
+        assert distance(vectors, reference) <= TOLERANCES[dtype], dtype
+
+
+def test_without_the_scaling_float16_loses_the_row(massive, monkeypatch):
+    monkeypatch.setattr(layers, "range_scale", lambda x, norm: mx.array(1.0))
+    with pytest.raises(VectorError, match="remedy: use the dtype float32"):
+        load(massive, dtype="float16").encode(TEXTS)
+
+
+def rewritten(directory, change):
+    """Multiply or shift tensors of a checkpoint: change(name, tensor) -> tensor."""
+    file = str(directory / "model.safetensors")
+    tensors = {name: change(name, tensor) for name, tensor in mx.load(file).items()}
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    return directory
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_matrix_that_float16_would_lose(copy_of, dtype):
+    """up divided by 1e6 and down multiplied by it are the same model, with tiny values in it."""
+    factors = {"layers.1.mlp.up_proj": 1e-6, "layers.1.mlp.down_proj": 1e6}
+
+    def change(name, tensor):
+        return tensor * next((f for part, f in factors.items() if part in name), 1.0)
+
+    directory = rewritten(copy_of("tiny-stella-1.5b"), change)
+    reference = load(directory, dtype="float32").encode(TEXTS)
+    assert distance(load(directory, dtype=dtype).encode(TEXTS), reference) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("bias, is_close", [(20, True), (300, False)])
+def test_large_scores_of_attention(copy_of, bias, is_close):
+    """With biases of 300 in q and k, scores reach 2e5. They stay finite; that they agree cannot be
+    asked for, since a rounding of 5e-4 in q then moves a score by more than 0.1."""
+
+    def change(name, tensor):
+        return tensor + bias if "q_proj.bias" in name or "k_proj.bias" in name else tensor
+
+    directory = rewritten(copy_of("tiny-stella-1.5b"), change)
+    vectors = load(directory, dtype="float16").encode(TEXTS)  # VectorError if not finite
+    if is_close:
+        reference = load(directory, dtype="float32").encode(TEXTS)
+        assert distance(vectors, reference) <= TOLERANCES["float16"]
+
+
+def test_a_weight_beyond_float16_stays_float32(copy_of):
+    directory = copy_of("tiny-stella-1.5b")
+    file = str(directory / "model.safetensors")
+    tensors = mx.load(file)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name] = tensors[name] * mx.array([[1.0] * 111 + [1e6]])
+    mx.save_safetensors(file, dict(tensors))
+    model = load(directory, dtype="float16")
+    assert model._backbone.layers[1].mlp.down_proj.weight.dtype == mx.float32
+    assert model._backbone.layers[0].mlp.down_proj.weight.dtype == mx.float16
+    reference = load(directory, dtype="float32").encode(TEXTS)
+    assert distance(model.encode(TEXTS), reference) <= TOLERANCES["float16"]

@@ -1,0 +1,115 @@
+"""The shared parts against plain NumPy in float64."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_stella.models import layers
+from mlx_stella.models.args import RopeArgs
+
+rng = np.random.default_rng(7)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def attention_reference(q, k, v, mask):
+    repeats = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    out = softmax(np.where(mask, scores, -np.inf)) @ v
+    return out.swapaxes(1, 2).reshape(q.shape[0], q.shape[2], -1)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 128, 257])
+def test_attention(length):
+    q = rng.normal(size=(2, 6, length, 16))
+    k, v = rng.normal(size=(2, 2, 2, length, 16))
+    lengths = np.array([length, max(1, length // 3)])
+    real = np.arange(length) < lengths[:, None]
+    mask = layers.key_mask(mx.array(real))
+    got = layers.attention(*(mx.array(x, mx.float32).swapaxes(1, 2) for x in (q, k, v)), mask)
+    expected = attention_reference(q, k, v, real[:, None, None, :])
+    assert np.abs(np.array(got)[real] - expected[real]).max() <= 1e-6
+
+
+def test_attention_in_blocks_of_queries(monkeypatch):
+    q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 70, 2, 8)))
+    whole = layers.attention(q, k, v, None)
+    monkeypatch.setattr(layers, "SCORES_AT_ONCE", 32 * 2 * 70)
+    blocks = layers.attention(q, k, v, None)
+    np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "args", [RopeArgs(1e4), RopeArgs(1e6), RopeArgs(320000, 2 ** (2 / 64))], ids=str
+)
+@pytest.mark.parametrize("length", [1, 500, 8192])
+def test_rope(args, length):
+    head_dim = 64
+    x = rng.normal(size=(1, length, 3, head_dim))
+    tables = layers.rope_tables(args, length, head_dim)
+    got = np.array(layers.rotate(mx.array(x, mx.float32), tables))
+    frequencies = args.theta ** (-np.arange(0, head_dim, 2) / head_dim) / args.divisor
+    angles = (np.arange(length)[:, None] * frequencies)[:, None]
+    first, second = x[..., :32], x[..., 32:]
+    expected = np.concatenate(
+        [
+            first * np.cos(angles) - second * np.sin(angles),
+            second * np.cos(angles) + first * np.sin(angles),
+        ],
+        axis=-1,
+    )
+    assert np.abs(got - expected).max() <= 1e-6
+
+
+def linear(weight: np.ndarray, bias: np.ndarray | None, dtype: mx.Dtype) -> layers.Linear:
+    layer = layers.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    layer.weight = mx.array(weight, mx.float32).astype(dtype)
+    if bias is not None:
+        layer.bias = mx.array(bias, mx.float32)
+    layer.measure_range()
+    return layer
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(-12, 12))
+def test_a_float16_product_holds_whatever_the_size_of_the_row(seed, exponent):
+    """Rows from 1e-12 to 1e12: outputs far beyond 65504, and none lost to scaling."""
+    random = np.random.default_rng(seed)
+    weight = random.normal(size=(24, 40)).astype(np.float16).astype(np.float64)
+    bias = random.normal(size=24)
+    x = random.normal(size=(5, 40)) * 10.0**exponent
+    x[2] *= 1e-3
+    got = np.array(linear(weight, bias, mx.float16)(mx.array(x, mx.float32)), np.float64)
+    scale = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(weight, axis=1)
+    allowed = 2e-3 * scale + 1e-6  # 2**-11 rounding of operand and result
+    assert (np.abs(got - (x @ weight.T + bias)) <= allowed).all()
+
+
+def test_one_huge_entry_leaves_the_others_their_digits():
+    """Scaling no further than needed: small entries beside 3e5 do not become subnormal."""
+    weight = np.eye(32)
+    x = np.full((1, 32), 1.0)
+    x[0, 0] = 3e5
+    got = np.array(linear(weight, None, mx.float16)(mx.array(x, mx.float32)))
+    np.testing.assert_allclose(got, x, rtol=1e-3)
+
+
+def test_scaling_ordinary_rows_changes_nothing():
+    weight = rng.normal(size=(8, 16))
+    x = mx.array(rng.normal(size=(4, 16)), mx.float32)
+    layer = linear(weight, None, mx.float16)
+    scales = np.log2(np.array(layers.range_scale(x, layer._max_row_norm)))
+    assert (scales == np.round(scales)).all()  # powers of two
+    plain = (x.astype(mx.float16) @ layer.weight.T).astype(mx.float32)
+    np.testing.assert_allclose(layer(x), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_a_row_of_zeros_stays_zero():
+    layer = linear(rng.normal(size=(8, 16)), None, mx.float16)
+    assert (layer(mx.zeros((2, 16))) == 0).all().item()

@@ -1,0 +1,213 @@
+"""What can go wrong with an index, as a user meets it: one line each, and nothing is lost."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import subprocess
+import tracemalloc
+
+import pytest
+
+pytest.importorskip("lancedb")
+from support.commands import TEXTS, fail, run, succeed, write
+from support.indexing import contents, run_index
+from support.processes import COMMAND
+
+from mlx_stella.errors import InputError
+from mlx_stella.retrieval import reading
+from mlx_stella.retrieval.lance import LanceStore
+from mlx_stella.retrieval.scanning import Key, SourceFile
+
+ASKING = {
+    "search": ("search", "idx", "tea"),
+    "hybrid": ("search", "idx", "tea", "--hybrid"),
+    "status": ("status", "idx"),
+    "export": ("export", "idx", "--output", "rows.parquet"),
+}
+VERBS = ASKING | {"index": ("index", "notes", "--to", "idx")}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("original")
+    write(root / "notes", TEXTS)
+    succeed("index", "notes", "--to", "idx", cwd=root)
+    return root
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """Three files in notes/ and their index idx/, for a test to damage."""
+    write(tmp_path / "notes", TEXTS)
+    succeed("index", "notes", "--to", "idx", cwd=tmp_path)
+    return tmp_path
+
+
+def files_done(folder) -> int:
+    return json.loads(succeed("status", "idx", "--json", cwd=folder))["done"]
+
+
+def test_an_unreadable_file_fails_alone(folder, monkeypatch):
+    read = reading.content_hash
+
+    def denied(file, fields):
+        if file.key.name == "b.md":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file.path))
+        return read(file, fields)
+
+    monkeypatch.setattr(reading, "content_hash", denied)
+    (folder / "notes" / "new.md").write_text("mate")
+    status, _, error = run("index", "notes", "--to", "idx", cwd=folder)
+    assert status == 1 and "failed: b.md: Permission denied\n" in error
+    assert "1 of 4 files failed; remedy" in error
+    assert len(contents(folder / "idx")) == 4
+
+
+def test_a_file_that_is_empty_only_while_it_is_read(tmp_path, monkeypatch):
+    """As an editor empties a file and writes it again."""
+    folder, uri = tmp_path / "files", tmp_path / "idx"
+    folder.mkdir()
+    (folder / "a.md").write_text("green tea")
+    with monkeypatch.context() as patch:
+        read = reading.read
+
+        def emptied(file, fields):
+            file.path.write_text("")
+            return read(file, fields)
+
+        patch.setattr(reading, "read", emptied)
+        report = run_index(uri, folder)
+    assert ["changed while it was read" in note.reason for note in report.failed] == [True]
+    (folder / "a.md").write_text("green tea")
+    assert run_index(uri, folder).embedded == 1
+
+
+def test_a_line_of_a_gigabyte(folder):
+    for name in ("rows.jsonl", "text.txt"):
+        with (folder / "notes" / name).open("wb") as file:
+            file.truncate(2**30)
+    status, _, error = run("index", "notes", "--to", "idx", cwd=folder)
+    assert status == 1
+    assert "failed: rows.jsonl: line 1: longer than 64 MiB; remedy: a text a line\n" in error
+    assert "skipped: text.txt: 1024 MiB, more than 32 MiB\n" in error
+    assert len(contents(folder / "idx")) == 3
+
+
+def test_a_line_of_a_gigabyte_does_not_fill_memory(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="longer than 64 MiB"):
+            list(reading.read(SourceFile(Key(str(tmp_path), "rows.jsonl"), path), ()))
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_wrong_field(tmp_path):
+    (tmp_path / "rows.csv").write_text("id,text\n1,tea\n")
+    arguments = ("index", "rows.csv", "--to", "idx", "--field")
+    status, _, error = run(*arguments, "body", cwd=tmp_path)
+    assert status == 1
+    reason = "line 2: no field 'body', but id, text; remedy: name it with --field"
+    assert f"failed: rows.csv: {reason}\n" in error
+    succeed(*arguments, "text", cwd=tmp_path)
+    assert files_done(tmp_path) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+def test_an_index_of_another_version(folder, verb):
+    store = LanceStore(str(folder / "idx"))
+    store.write_note("stamp", store.read_note("stamp") | {"format": 99, "version": "9.9"})
+    error = fail(*verb, cwd=folder)
+    assert "an index of format 99, made by version 9.9; this one reads 1; remedy" in error
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+@pytest.mark.parametrize("table", ["notes.lance", "chunks.lance"])
+def test_a_damaged_index(folder, verb, table):
+    """Each file of a table is garbage; then it has lost what says which files are its own."""
+    for path in (folder / "idx" / table).rglob("*.*"):
+        if path.is_file():
+            path.write_bytes(b"garbage")
+    assert "idx: cannot be used" in fail(*verb, cwd=folder)
+    shutil.rmtree(folder / "idx" / table / "_versions")
+    assert f"idx: cannot be used ({table} has lost" in fail(*verb, cwd=folder)
+    assert not (folder / "rows.parquet").exists()
+
+
+def test_a_run_that_ended_before_the_indexes_were_made(tmp_path, monkeypatch):
+    write(tmp_path / "notes", TEXTS)
+
+    def interrupted(store):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceStore, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_index(tmp_path / "idx", tmp_path / "notes")
+    assert run_index(tmp_path / "idx", tmp_path / "notes").unchanged == 3
+    table = LanceStore(str(tmp_path / "idx"))._open("chunks")
+    assert [index.columns for index in table.list_indices()] == [["text"]]
+
+
+@pytest.mark.parametrize("output", ["rows.parquet", "rows.npy"])
+def test_an_export_to_a_full_disk(original, tmp_path, output):
+    """The limit on the size of a file stands for the disk."""
+    done = subprocess.run(
+        [COMMAND, "export", original / "idx", "--output", tmp_path / output],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{output}: could not be written" in done.stderr and "; remedy: " in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_targets_that_cannot_be_written_to(folder, monkeypatch):
+    for output in ("nowhere/rows.parquet", "notes/a.md/rows.npy"):
+        assert "could not be written" in fail("export", "idx", "--output", output, cwd=folder)
+    assert "no folder that can be read" in fail("index", "notes", "--to", "notes/a.md", cwd=folder)
+    before, system = contents(folder / "idx"), os.open
+
+    def read_only(path, flags, *arguments, **options):
+        if flags & os.O_CREAT and str(path).endswith(".lock"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return system(path, flags, *arguments, **options)
+
+    (folder / "notes" / "new.md").write_text("mate")
+    monkeypatch.setattr(os, "open", read_only)
+    error = fail("index", "notes", "--to", "idx", cwd=folder)
+    assert "cannot be written to (Read-only file system); remedy: another place" in error
+    assert contents(folder / "idx") == before
+
+
+ODD = ("--top", "-", "'; DROP TABLE chunks; --", "file=*", '"tea" AND (', "$(touch x)", "%", "*")
+
+
+def test_paths_that_look_like_options_sql_or_filters(tmp_path):
+    for number, name in enumerate(ODD):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(f"note {number}")
+    for name in ODD:
+        index = f"{name}.index"
+        succeed("index", f"--to={index}", "--", name, cwd=tmp_path)
+        hits = json.loads(succeed("search", "--json", "--", index, "note", cwd=tmp_path))
+        assert [hit["file"] for hit in hits] == [name]
+        assert (tmp_path / index).is_dir()
+
+
+@pytest.mark.parametrize("how", ["--exact", "--hybrid"])
+def test_questions_that_look_like_options_sql_or_filters(original, how):
+    for question in ODD:
+        stdin = question + "\n" if question == "-" else ""
+        output = succeed("search", how, "--json", "--", "idx", question, cwd=original, stdin=stdin)
+        found = json.loads(output)
+        hits = found["hits"] if question == "-" else found
+        assert {hit["file"] for hit in hits} == set(TEXTS)

@@ -1,0 +1,55 @@
+"""The command line run in this process, where starting one for each case would take too long."""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+from mlx_stella.cli import main
+from support.processes import STELLA
+
+TEXTS = {"a.md": "# Tea\n\ngreen tea leaves", "b.md": "coffee beans", "sub/c.py": "x = 'keys'\n"}
+
+
+def write(folder: Path, texts: dict[str, str]) -> None:
+    """Files by their names."""
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def run(*arguments: str, cwd, stdin: str = "", model: str = STELLA) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command, run in this process."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+        mock.patch.object(sys, "argv", ["mlx-stella", *arguments]),
+        mock.patch.dict(os.environ, MLX_STELLA_MODEL=model),
+        warnings.catch_warnings(),
+    ):
+        status = 1
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+    return status, *[stream.buffer.getvalue().decode() for stream in streams]
+
+
+def succeed(*arguments: str, **options) -> str:
+    status, output, error = run(*arguments, **options)
+    assert status == 0, error
+    return output
+
+
+def fail(*arguments: str, **options) -> str:
+    """The one line of a command that fails."""
+    status, output, error = run(*arguments, **options)
+    assert status == 1 and not output and error.startswith("mlx-stella: "), error
+    assert error.count("\n") == 1
+    return error
