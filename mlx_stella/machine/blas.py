@@ -2,12 +2,14 @@
 
 MLX's CPU wheel for Linux is linked against the reference BLAS, whose float32 product is some
 20 to 80 times slower than OpenBLAS. The dynamic linker resolves ``cblas_sgemm`` to the first
-library that offers it globally, so an OpenBLAS (or Intel MKL) opened with ``RTLD_GLOBAL`` before
-``libmlx`` takes its place. It must happen before ``mlx.core`` is first imported: afterwards the
-symbols are bound and nothing changes (measured: 193 against 5 GFLOP/s). Hence the package calls
+library that offers it globally, so one that is opened with ``RTLD_GLOBAL`` before ``libmlx`` takes
+its place. It must happen before ``mlx.core`` is first imported: afterwards the symbols are bound
+and nothing changes (measured: 193 against 5 GFLOP/s). Hence the package calls
 :func:`prefer_fast_blas` in its ``__init__``; it is the one thing that happens at import.
 
-macOS is untouched: there MLX uses Metal and Accelerate.
+The dependency scipy-openblas32 carries an OpenBLAS for every CPU of x86-64 and aarch64, under names
+of its own; see :mod:`mlx_stella.machine.forwarding`. Where it is missing, an OpenBLAS or MKL of the
+system's is taken. macOS is untouched: there MLX uses Metal and Accelerate.
 """
 
 import ctypes
@@ -17,12 +19,14 @@ import warnings
 from pathlib import Path
 
 from mlx_stella.errors import StellaWarning
+from mlx_stella.machine.forwarding import forward
 
-_PACKAGE = "ngsolve_openblas"
-"""OpenBLAS as a dependency brings it: one file, for every x86-64 CPU."""
+_PACKAGE, _PREFIX = "scipy_openblas32", "scipy_"
+_PRODUCTS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
+"""What MLX calls; the same in number and size of arguments."""
 
 # By soname, so that the linker finds them; MKL also where `pip install mkl` puts it.
-_LIBRARIES = (
+_SYSTEM_LIBRARIES = (
     "libopenblas.so.0",
     "libopenblas.so",
     "libmkl_rt.so.2",
@@ -34,28 +38,49 @@ _library: ctypes.CDLL | None = None
 
 
 def prefer_fast_blas() -> None:
-    """Open the first fast BLAS found on this Linux system, so that MLX uses it."""
+    """Open a fast BLAS on this Linux system, so that MLX uses it."""
     global _is_slow, _library
     if sys.platform != "linux" or "mlx.core" in sys.modules:
         return
-    for name in (*_packaged(), *_LIBRARIES):
+    _library = _packaged() or _of_the_system()
+    _is_slow = _library is None
+
+
+def _packaged() -> ctypes.CDLL | None:
+    """The OpenBLAS that the dependency carries, its products under the names that MLX asks for."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder, "lib").glob("libscipy_openblas*.so"):
+            try:
+                library = ctypes.CDLL(str(path))
+                forward({name: _address(library, _PREFIX + name) for name in _PRODUCTS})
+            except (OSError, AttributeError):
+                continue
+            return library
+    return None
+
+
+def _of_the_system() -> ctypes.CDLL | None:
+    for name in _SYSTEM_LIBRARIES:
         try:
-            _library = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue
-        return
-    _is_slow = True
+    return None
 
 
-def _packaged() -> list[str]:
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    return [str(path) for folder in folders or () for path in Path(folder).glob("libopenblas*.so")]
+def _address(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
 def set_threads(count: int) -> None:
     """Threads that one product uses, where several products run side by side."""
-    for name in ("openblas_set_num_threads", "MKL_Set_Num_Threads"):
+    setters = (
+        f"{_PREFIX}openblas_set_num_threads",
+        "openblas_set_num_threads",
+        "MKL_Set_Num_Threads",
+    )
+    for name in setters:
         if _library is not None and hasattr(_library, name):
             getattr(_library, name)(count)
 
@@ -67,7 +92,7 @@ def warn_if_slow() -> None:
         _is_slow = False
         warnings.warn(
             "no OpenBLAS found: MLX's own BLAS on Linux is some 20 to 80 times slower; "
-            "remedy: apt-get install libopenblas0-pthread (or: pip install mkl)",
+            "remedy: pip install scipy-openblas32 (or: apt-get install libopenblas0-pthread)",
             StellaWarning,
             stacklevel=2,
         )
