@@ -18,17 +18,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: no such file; remedy: point to a complete checkpoint directory"
+            "no such file", where=path, remedy="point to a complete checkpoint directory"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error}); download it again") from None
+        raise ConfigError(
+            f"not readable as JSON ({error})", where=path, remedy="download it again"
+        ) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The parsed content of a JSON file that must hold an object; same errors as read_json."""
     data = read_json(path)
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: holds a {type(data).__name__}, not an object")
+        raise ConfigError(f"holds a {type(data).__name__}, not an object", where=path)
     return data
 
 
@@ -45,5 +47,5 @@ def inside(directory: Path, relative: str, file: Path) -> Path:
     """
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or "\\" in relative or "\0" in relative:
-        raise ConfigError(f"{file}: refused the path {relative!r}, which leaves the checkpoint")
+        raise ConfigError(f"refused the path {relative!r}, which leaves the checkpoint", where=file)
     return directory / path

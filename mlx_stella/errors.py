@@ -17,12 +17,50 @@
 
     StellaWarning               something was decided that the caller may want to know
 
-Every message is for a stranger: it names the file or row, the fault and the remedy.
+Every message is for a stranger: it names the file or row, the fault and the remedy. They are parts
+of the error, and made into a text here only.
 """
+
+from typing import Self
 
 
 class StellaError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package.
+
+    Attributes:
+        fault: what is wrong.
+        where: the file, address or argument it is wrong with; None where the fault says it.
+        row: the number of the text it is wrong with, counted from 0; None if it is no text's.
+        remedy: what to do; None where nothing is known.
+    """
+
+    def __init__(
+        self,
+        fault: object,
+        *,
+        where: object = None,
+        row: int | None = None,
+        remedy: str | None = None,
+    ):
+        super().__init__(fault)
+        self.fault = str(fault)
+        self.where = None if where is None else str(where)
+        self.row = row
+        self.remedy = remedy
+
+    @property
+    def reason(self) -> str:
+        """Fault and remedy, for whoever knows where."""
+        return self.fault if self.remedy is None else f"{self.fault}; remedy: {self.remedy}"
+
+    def __str__(self) -> str:
+        text = None if self.row is None else f"text {self.row}"
+        return ": ".join(part for part in (self.where, text, self.reason) if part is not None)
+
+    def within(self, where: object) -> Self:
+        """The same error, told by who knows what the place lies in, such as a line in a file."""
+        inner = where if self.where is None else f"{where}: {self.where}"
+        return type(self)(self.fault, where=inner, row=self.row, remedy=self.remedy)
 
 
 class ModelNotFoundError(StellaError):

@@ -42,7 +42,7 @@ def load(
         InputError: the dtype is unknown, or the weights exceed the memory limit.
     """
     if dtype is not None and dtype not in tuple(DTYPES):
-        raise InputError(f"dtype {dtype!r} is unknown; remedy: one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype {dtype!r} is unknown", remedy=f"one of {', '.join(DTYPES)}")
     dtype = dtype or default_dtype()
     if dtype == "float32":
         # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this

@@ -73,10 +73,10 @@ def _halve(rows: Sequence[Numbered], embed: Embed, fail: Fail) -> Iterator[Block
     except (InputError, VectorError) as error:
         if len(rows) == 1:
             ((number, row),) = rows
-            reason = str(error).removeprefix("text 0: ")
             if isinstance(error, MemoryLimitError):
-                raise MemoryLimitError(f"row {number} (line {row.line}): {reason}") from None
-            fail(number, Fault(row.line, row.record, reason))
+                where = f"row {number} (line {row.line})"
+                raise MemoryLimitError(error.fault, where=where, remedy=error.remedy) from None
+            fail(number, Fault.of(row.line, row.record, error))
             return
         middle = len(rows) // 2
         yield from _halve(rows[:middle], embed, fail)

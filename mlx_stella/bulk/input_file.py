@@ -25,10 +25,10 @@ class InputFile:
 
     def __init__(self, path: Path, field: str | None):
         if path.suffix.lower() not in ENDINGS:
-            raise InputError(f"{path}: not {', '.join(ENDINGS)}; remedy: rename or convert it")
+            raise InputError(f"not {', '.join(ENDINGS)}", where=path, remedy="rename or convert it")
         is_lines = path.suffix.lower() == ".txt"
         if is_lines and field is not None:
-            raise InputError(f"{path}: a .txt file has no fields; remedy: drop --field")
+            raise InputError("a .txt file has no fields", where=path, remedy="drop --field")
         self.path = path
         self.field = "" if is_lines else "text" if field is None else field
         try:
@@ -55,8 +55,9 @@ class InputFile:
                 faults.append(entry)
         if faults and not good:
             raise InputError(
-                f"{self.path}: none of its rows, {rows} in all, has a text; of the first: "
-                f"{faults[0].reason}"
+                f"none of its rows, {rows} in all, has a text; of the first: {faults[0].fault}",
+                where=self.path,
+                remedy=faults[0].remedy,
             )
         return rows
 
@@ -78,7 +79,7 @@ class InputFile:
             raise self._unreadable(error) from None
         if not is_same:
             raise InputError(
-                f"{self.path}: changed while it was read; remedy: embed it into another folder"
+                "changed while it was read", where=self.path, remedy="embed it into another folder"
             )
 
     def _entries(self, wanted: Callable[[int], bool]) -> Iterator[TableRow | Fault | None]:
@@ -87,13 +88,15 @@ class InputFile:
         except OSError as error:
             raise self._unreadable(error) from None
         except InputError as error:
-            raise InputError(f"{self.path}: {error}") from None
+            raise error.within(self.path) from None
 
     def _look(self) -> tuple[int, int, int]:
         state = os.stat(self.path)
         if not stat.S_ISREG(state.st_mode):
-            raise InputError(f"{self.path}: no file; remedy: name one, of {', '.join(ENDINGS)}")
+            raise InputError(
+                "no file", where=self.path, remedy=f"name one, of {', '.join(ENDINGS)}"
+            )
         return state.st_size, state.st_mtime_ns, state.st_ino
 
     def _unreadable(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: {error.strerror or error}; remedy: check the path")
+        return InputError(error.strerror or error, where=self.path, remedy="check the path")

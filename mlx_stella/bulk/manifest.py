@@ -78,19 +78,19 @@ def read(folder: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):  # of the latter the lock says more
         if any(not entry.name.startswith(".") for entry in folder.glob("*")):
             raise StoreError(
-                f"{folder}: holds files, but no {NAME}; remedy: a new or an empty folder"
+                f"holds files, but no {NAME}", where=folder, remedy="a new or an empty folder"
             ) from None
         return None
     except (ValueError, RecursionError):
         data = None
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; remedy: check the path") from None
+        raise StoreError(error.strerror, where=path, remedy="check the path") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise StoreError(f"{path}: not of this version; remedy: another folder")
+        raise StoreError("not of this version", where=path, remedy="another folder")
     try:
         made = origin.from_json(Manifest, data)
     except KeyError as error:
-        raise StoreError(f"{path}: lacks {error}; remedy: another folder") from None
+        raise StoreError(f"lacks {error}", where=path, remedy="another folder") from None
     except TypeError as error:
         raise _damaged(path, str(error)) from None
     for name, least in (("rows", 0), ("part_rows", 1), ("dim", 1)):
@@ -100,7 +100,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path}: damaged, {what}; remedy: another folder")
+    return StoreError(f"damaged, {what}", where=path, remedy="another folder")
 
 
 def settle(
@@ -149,12 +149,15 @@ def settle(
         return wanted
     if made.input_blake2b != wanted.input_blake2b:
         raise StoreError(
-            f"{folder}: was made of other content than {source.path} has; remedy: another folder"
+            f"was made of other content than {source.path} has",
+            where=folder,
+            remedy="another folder",
         )
     if made.origin.fingerprint != wanted.origin.fingerprint:
         raise StoreError(
-            f"{folder}: was made with {made.origin}, not {wanted.origin}; remedy: that "
-            "model, or another folder"
+            f"was made with {made.origin}, not {wanted.origin}",
+            where=folder,
+            remedy="that model, or another folder",
         )
     names = [f.name for f in fields(Manifest) if f.name not in (*_TOLD, "origin")]
     origin.refuse_differences(made, wanted, names, str(folder))
@@ -171,8 +174,9 @@ def _write(folder: Path, manifest: Manifest) -> None:
         temporary.replace(folder / NAME)
     except OSError as error:
         raise OutputError(
-            f"{folder}: could not be written ({error.strerror or error}); remedy: free some space "
-            "or choose another place"
+            f"could not be written ({error.strerror or error})",
+            where=folder,
+            remedy="free some space or choose another place",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -89,8 +89,9 @@ def writing(folder: Path, number: int, manifest: Manifest) -> Iterator[Part]:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"{path}: could not be written ({error.strerror or error}); remedy: free some space "
-            "or choose another place, and run it again"
+            f"could not be written ({error.strerror or error})",
+            where=path,
+            remedy="free some space or choose another place, and run it again",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -130,11 +131,11 @@ def read_vectors(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray
     folder = Path(folder)
     manifest = manifests.read(folder)
     if manifest is None:
-        raise StoreError(f"{folder}: no folder of parts; remedy: mlx-stella embed --output")
+        raise StoreError("no folder of parts", where=folder, remedy="mlx-stella embed --output")
     rows, vectors = [], []
     for number in range(manifest.parts):
         if failures(folder, number, manifest) is None:
-            raise StoreError(f"{_part(folder, number)}: missing; remedy: run `embed` again")
+            raise StoreError("missing", where=_part(folder, number), remedy="run `embed` again")
         table = parquet.read_table(_part(folder, number), columns=["row", "embedding"])
         rows.append(table["row"].to_numpy())
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
@@ -156,7 +157,7 @@ def _write_failed(path: Path, failed: Sequence[tuple[int, Fault]]) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             for number, fault in sorted(failed, key=lambda pair: pair[0]):
                 row = {"row": number, "line": fault.line, "id": fault.record or None}
-                file.write(json.dumps(row | {"reason": fault.reason}) + "\n")
+                file.write(json.dumps(row | {"reason": fault.error.reason}) + "\n")
             _flush(file)
         temporary.replace(path)
     finally:

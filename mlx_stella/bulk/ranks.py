@@ -40,8 +40,9 @@ class Ranks:
             return np.array(mx.distributed.all_max(mx.array(values), group=self._group))
         except RuntimeError as error:
             raise StellaError(
-                f"rank {self.rank}: another rank was lost ({error}); what it left is done by the "
-                "next run; remedy: run it again"
+                f"another rank was lost ({error}); what it left is done by the next run",
+                where=f"rank {self.rank}",
+                remedy="run it again",
             ) from None
 
     def meet(self) -> None:
@@ -62,9 +63,9 @@ def launched() -> Ranks:
     try:
         group = mx.distributed.init()
     except RuntimeError as error:
-        raise StellaError(f"mlx.launch: {error}; remedy: check the hostfile") from None
+        raise StellaError(f"mlx.launch: {error}", remedy="check the hostfile") from None
     if group.rank() != int(os.environ["MLX_RANK"]):
         raise StellaError(
-            f"mlx.launch: rank {os.environ['MLX_RANK']} found no others; remedy: --backend ring"
+            f"mlx.launch: rank {os.environ['MLX_RANK']} found no others", remedy="--backend ring"
         )
     return Ranks(group)

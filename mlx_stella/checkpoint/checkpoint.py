@@ -180,7 +180,7 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
 
     if tokenizer_config.get("truncation_side", "right") != "right":
         raise ConfigError(
-            f"{backbone / 'tokenizer_config.json'}: truncation on the left is not implemented"
+            "truncation on the left is not implemented", where=backbone / "tokenizer_config.json"
         )
     max_positions = args.max_position_embeddings
     max_seq_length = text_config.get("max_seq_length")
@@ -189,8 +189,9 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
         max_seq_length = model_max_length if is_positive(model_max_length) else max_positions
     elif type(max_seq_length) is not int or max_seq_length < 1:
         raise ConfigError(
-            f"{backbone / 'sentence_bert_config.json'}: max_seq_length = {max_seq_length!r} is no "
-            "positive whole number; remedy: download it again"
+            f"max_seq_length = {max_seq_length!r} is no positive whole number",
+            where=backbone / "sentence_bert_config.json",
+            remedy="download it again",
         )
     return Checkpoint(
         directory=directory,

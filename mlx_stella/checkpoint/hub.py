@@ -45,16 +45,18 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> FoundM
         ModelNotFoundError: the name is unknown, or the Hub refused or could not be reached.
     """
     if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
-        raise ModelNotFoundError(f"{name!r}: no name of a model; remedy: an alias, id or directory")
+        raise ModelNotFoundError(
+            "no name of a model", where=f"{name!r}", remedy="an alias, id or directory"
+        )
     text = os.fspath(name)
     path = Path(os.path.expanduser(text))
     if os.path.isdir(path):
         if revision is not None:
-            raise ModelNotFoundError(f"{text}: a directory has no revisions; remedy: drop it")
+            raise ModelNotFoundError("a directory has no revisions", where=text, remedy="drop it")
         return _local(path)
     entry = catalog.find(text)
     if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
-        raise ModelNotFoundError(f"{text}: no such directory or model; remedy: {_hint(text)}")
+        raise ModelNotFoundError("no such directory or model", where=text, remedy=_hint(text))
     repos = entry.repos if entry else (text,)
     for repo in repos:
         if (directory := _cached(repo, revision)) is not None:
@@ -83,7 +85,7 @@ def _local(path: Path, repo: str | None = None) -> FoundModel:
     """
     if (path / UNFINISHED).exists():
         raise ModelNotFoundError(
-            f"{path}: left unfinished by a conversion; remedy: run the conversion again"
+            "left unfinished by a conversion", where=path, remedy="run the conversion again"
         )
     if (proof := path / "conversion.json").exists():
         original = read_object(proof).get("source")
@@ -186,28 +188,32 @@ def _download(repo: str, revision: str | None) -> Path:
             with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
                 hf_hub_download(repo, "modules.json", revision=revision)
     except HFValidationError as error:
-        raise ModelNotFoundError(f"{repo}: no Hub id ({error}); remedy: {_hint(repo)}") from None
+        raise ModelNotFoundError(f"no Hub id ({error})", where=repo, remedy=_hint(repo)) from None
     except GatedRepoError:
         remedy = f"accept its licence at https://huggingface.co/{repo}, then run: hf auth login"
-        raise ModelNotFoundError(f"{repo}: the Hub wants you to log in; remedy: {remedy}") from None
+        raise ModelNotFoundError("the Hub wants you to log in", where=repo, remedy=remedy) from None
     except RevisionNotFoundError:
         raise ModelNotFoundError(
-            f"{repo}: the Hub has no revision {revision!r}; remedy: a branch, tag or commit"
+            f"the Hub has no revision {revision!r}", where=repo, remedy="a branch, tag or commit"
         ) from None
     except RepositoryNotFoundError:
         raise ModelNotFoundError(
-            f"{repo}: the Hub has no such repository, or it is private; remedy: check the name, "
-            "or run: hf auth login"
+            "the Hub has no such repository, or it is private",
+            where=repo,
+            remedy="check the name, or run: hf auth login",
         ) from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise HubUnreachableError(
-            f"{repo}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
-            f"{_what_is_at_hand()}"
+            f"not in the cache, and the Hub cannot be reached ({type(error).__name__})",
+            where=repo,
+            remedy=_what_is_at_hand(),
         ) from None
     if not _is_whole(directory, repo, revision):
         raise HubUnreachableError(
-            f"{repo}: not in the cache as a whole (config.json, tokenizer.json, weights), and the "
-            f"Hub gives no more; {_what_is_at_hand()}"
+            "not in the cache as a whole (config.json, tokenizer.json, weights), and the Hub "
+            "gives no more",
+            where=repo,
+            remedy=_what_is_at_hand(),
         )
     return directory
 
@@ -226,8 +232,8 @@ def _what_is_at_hand() -> str:
         if packaged(entry.alias) or any(_cached(repo, None) for repo in entry.repos)
     ]
     if at_hand:
-        return f"remedy: go online once, or use what is at hand: --model {' or '.join(at_hand)}"
-    return "no known model is at hand; remedy: go online once, or give a directory"
+        return f"go online once, or use what is at hand: --model {' or '.join(at_hand)}"
+    return "go online once, or give a directory: no known model is at hand"
 
 
 def upload(directory: Path, repo: str) -> str:
@@ -246,7 +252,8 @@ def upload(directory: Path, repo: str) -> str:
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HubUnreachableError(
-            f"{repo}: not uploaded ({reason}); {directory} is whole; remedy: hf auth login, then "
-            f"hf upload {repo} {directory}"
+            f"not uploaded ({reason}); {directory} is whole",
+            where=repo,
+            remedy=f"hf auth login, then hf upload {repo} {directory}",
         ) from None
     return str(address)

@@ -53,8 +53,9 @@ class Head:
         for name, tensor in tensors.items():
             if not mx.isfinite(tensor).all().item():
                 raise WeightsError(
-                    f"{self.directory}: {name} holds a value that is not finite; remedy: download "
-                    "it again"
+                    f"{name} holds a value that is not finite",
+                    where=self.directory,
+                    remedy="download it again",
                 )
         return tensors["linear.weight"], tensors.get("linear.bias")
 
@@ -66,23 +67,25 @@ def read_modules(directory: Path) -> dict[str, Path]:
         return {}
     entries = read_json(file)
     if not isinstance(entries, list):
-        raise ConfigError(f"{file}: holds no list of modules; download it again")
+        raise ConfigError("holds no list of modules", where=file, remedy="download it again")
     modules: dict[str, Path] = {}
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-            raise ConfigError(f"{file}: a module has no type; download it again")
+            raise ConfigError("a module has no type", where=file, remedy="download it again")
         kind = entry["type"].rsplit(".", 1)[-1]
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize") or kind in modules:
             raise ConfigError(
-                f"{file}: a module {entry['type']} at this place is not implemented "
-                "(Transformer, Pooling, Dense, Normalize, each at most once)"
+                f"a module {entry['type']} at this place is not implemented (Transformer, "
+                "Pooling, Dense, Normalize, each at most once)",
+                where=file,
             )
         modules[kind] = inside(directory, str(entry.get("path", "")), file)
     order = [kind for kind in ("Transformer", "Pooling", "Dense", "Normalize") if kind in modules]
     if list(modules) != order or "Transformer" not in modules or "Pooling" not in modules:
         raise ConfigError(
-            f"{file}: the modules {', '.join(modules)} are not implemented in this order "
-            "(Transformer, Pooling, then maybe Dense, then maybe Normalize)"
+            f"the modules {', '.join(modules)} are not implemented in this order (Transformer, "
+            "Pooling, then maybe Dense, then maybe Normalize)",
+            where=file,
         )
     return modules
 
@@ -94,8 +97,9 @@ def read_pooling(
     if folder is None:
         if args.default_pooling is None:
             raise ConfigError(
-                f"{directory / 'modules.json'}: no such file, and without it the pooling of this "
-                "architecture is unknown; remedy: download the repository again, whole"
+                "no such file, and without it the pooling of this architecture is unknown",
+                where=directory / "modules.json",
+                remedy="download the repository again, whole",
             )
         return cast(PoolingMode, args.default_pooling), True
     file = folder / "config.json"
@@ -107,8 +111,9 @@ def read_pooling(
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if data.get(flag)] or ["mean"]
     if len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ConfigError(
-            f"{file}: pooling {' + '.join(map(str, modes))} is not implemented "
-            f"(one of {', '.join(POOLING_MODES)})"
+            f"pooling {' + '.join(map(str, modes))} is not implemented (one of "
+            f"{', '.join(POOLING_MODES)})",
+            where=file,
         )
     return cast(PoolingMode, modes[0]), data.get("include_prompt", True) is not False
 
@@ -139,8 +144,9 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
     activation = str(data.get("activation_function", "")).rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS or data.get("use_residual"):
         raise ConfigError(
-            f"{file}: activation {activation!r} or a residual is not implemented "
-            f"(activations {', '.join(ACTIVATIONS)})"
+            f"activation {activation!r} or a residual is not implemented (activations "
+            f"{', '.join(ACTIVATIONS)})",
+            where=file,
         )
     files = find_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
@@ -152,9 +158,10 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
         expected["linear.bias"] = shape[:1]
     if shapes != expected or shape[0] < 1:
         raise WeightsError(
-            f"{files.paths[0]}: holds {shapes}, which is no Dense head for vectors of "
-            f"{hidden_size} with{'' if data.get('bias', True) else 'out'} bias; "
-            "remedy: download it again"
+            f"holds {shapes}, which is no Dense head for vectors of {hidden_size} "
+            f"with{'' if data.get('bias', True) else 'out'} bias",
+            where=files.paths[0],
+            remedy="download it again",
         )
     stated = (data.get("out_features"), data.get("in_features"))
     if shape != stated:
@@ -170,16 +177,18 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
 def read_prompts(settings: Mapping[str, Any], file: Path, builtin: Mapping[str, str]) -> Prompts:
     own = settings.get("prompts") or {}
     if not isinstance(own, dict) or not all(isinstance(text, str) for text in own.values()):
-        raise ConfigError(f"{file}: prompts is not a table of strings; download it again")
+        raise ConfigError(
+            "prompts is not a table of strings", where=file, remedy="download it again"
+        )
     prompts = {**builtin, **own}
     default = settings.get("default_prompt_name")
     if default is not None and (not isinstance(default, str) or default not in prompts):
-        raise ConfigError(f"{file}: default_prompt_name {default!r} is not among its prompts")
+        raise ConfigError(f"default_prompt_name {default!r} is not among its prompts", where=file)
     return Prompts(prompts, default)
 
 
 def read_similarity(settings: Mapping[str, Any], file: Path) -> str:
     name = settings.get("similarity_fn_name") or "cosine"
     if name not in ("cosine", "dot"):
-        raise ConfigError(f"{file}: similarity {name!r} is not implemented (cosine, dot)")
+        raise ConfigError(f"similarity {name!r} is not implemented (cosine, dot)", where=file)
     return name

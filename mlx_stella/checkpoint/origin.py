@@ -82,8 +82,9 @@ def refuse_differences(made: object, wanted: object, names: Sequence[str], uri: 
         old, new = getattr(made, name), getattr(wanted, name)
         if old != new:
             raise StoreError(
-                f"{uri}: was made with {name.replace('_', ' ')} {old!r}, not {new!r}; remedy: the "
-                "same again, or another place"
+                f"was made with {name.replace('_', ' ')} {old!r}, not {new!r}",
+                where=uri,
+                remedy="the same again, or another place",
             )
 
 

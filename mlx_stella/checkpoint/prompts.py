@@ -45,7 +45,7 @@ class Prompts:
             return prompt
         if instruction is not None:
             if not self.takes_instructions:
-                raise InputError("this model takes no instructions; remedy: give a prompt instead")
+                raise InputError("this model takes no instructions", remedy="give a prompt instead")
             return INSTRUCTION_TEMPLATE.replace("{}", str(instruction))
         name = prompt_name if prompt_name is not None else self.default_name
         if name is None:

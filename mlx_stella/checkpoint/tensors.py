@@ -62,7 +62,9 @@ def find_tensors(directory: Path) -> TensorFiles:
         return TensorFiles((pickle,), {})
     else:
         raise WeightsError(
-            f"{directory}: no model.safetensors here; remedy: download the repository again, whole"
+            "no model.safetensors here",
+            where=directory,
+            remedy="download the repository again, whole",
         )
     tensors: dict[str, TensorInfo] = {}
     for path in paths:
@@ -74,11 +76,13 @@ def _shards(index: Path) -> Iterator[Path]:
     weight_map = read_object(index).get("weight_map")
     is_table = isinstance(weight_map, dict) and len(weight_map) > 0
     if not is_table or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise ConfigError(f"{index}: weight_map is missing or malformed; download it again")
+        raise ConfigError(
+            "weight_map is missing or malformed", where=index, remedy="download it again"
+        )
     for name in sorted(set(weight_map.values())):
         path = inside(index.parent, name, index)
         if path.suffix != ".safetensors":
-            raise ConfigError(f"{index}: refused {name!r}, which is not a safetensors file")
+            raise ConfigError(f"refused {name!r}, which is not a safetensors file", where=index)
         yield path
 
 
@@ -92,13 +96,14 @@ def _header(path: Path) -> dict[str, TensorInfo]:
             }
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: truncated, corrupt or missing ({error}); remedy: download it again"
+            f"truncated, corrupt or missing ({error})", where=path, remedy="download it again"
         ) from None
     for name, tensor in tensors.items():
         if tensor.dtype not in _STORED_DTYPES:
             raise WeightsError(
-                f"{path}: {name} has the type {tensor.dtype}, which is not implemented; remedy: "
-                "use the checkpoint as first published"
+                f"{name} has the type {tensor.dtype}, which is not implemented",
+                where=path,
+                remedy="use the checkpoint as first published",
             )
     return tensors
 
@@ -107,7 +112,7 @@ def _load_safetensors(path: Path) -> dict[str, mx.array]:
     try:
         return mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: MLX cannot read it ({error})") from None
+        raise WeightsError(f"MLX cannot read it ({error})", where=path) from None
 
 
 def _load_pickle(path: Path) -> dict[str, mx.array]:
@@ -116,19 +121,21 @@ def _load_pickle(path: Path) -> dict[str, mx.array]:
         import torch
     except ImportError:
         raise WeightsError(
-            f"{path}: a pickle, read only through torch; remedy: pip install torch, or "
-            "use a copy of the model that has model.safetensors"
+            "a pickle, read only through torch",
+            where=path,
+            remedy="pip install torch, or use a copy of the model that has model.safetensors",
         ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, none of them documented
         reason = str(error).split("\n")[0]
         raise WeightsError(
-            f"{path}: refused by torch's safe loader ({reason}); remedy: use a copy of the model "
-            "that has model.safetensors"
+            f"refused by torch's safe loader ({reason})",
+            where=path,
+            remedy="use a copy of the model that has model.safetensors",
         ) from None
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise WeightsError(f"{path}: holds no plain table of tensors")
+        raise WeightsError("holds no plain table of tensors", where=path)
     # NumPy has no bfloat16; float32 holds its every value.
     return {
         name: mx.array((t.float() if t.dtype == torch.bfloat16 else t).numpy())

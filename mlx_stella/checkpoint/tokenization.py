@@ -46,12 +46,14 @@ class Tokenizer:
     ):
         if not path.exists():
             raise ConfigError(
-                f"{path}: no such file; remedy: use a repository that has a tokenizer.json"
+                "no such file", where=path, remedy="use a repository that has a tokenizer.json"
             )
         try:
             self._tokenizer = TokenizerFile.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
-            raise ConfigError(f"{path}: not a tokenizer ({error}); download it again") from None
+            raise ConfigError(
+                f"not a tokenizer ({error})", where=path, remedy="download it again"
+            ) from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._lower_case = lower_case
@@ -61,7 +63,9 @@ class Tokenizer:
         self._text_suffix = eos if eos_as_text else ""
         if eos_as_text or config.get("add_eos_token") is True:
             if eos is None or self._tokenizer.token_to_id(eos) is None:
-                raise ConfigError(f"{path}: lacks the EOS token {eos!r} of tokenizer_config.json")
+                raise ConfigError(
+                    f"lacks the EOS token {eos!r} of tokenizer_config.json", where=path
+                )
             if not eos_as_text:
                 self._append_eos(eos)
 
@@ -152,11 +156,12 @@ def check_text(text: object, name: str) -> None:
         InputError: saying which text it is, and what is wrong with it.
     """
     if not isinstance(text, str):
-        raise InputError(f"{name}: a {type(text).__name__}, not a string; remedy: pass str")
+        raise InputError(f"a {type(text).__name__}, not a string", where=name, remedy="pass str")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{name}: not valid Unicode, a lone surrogate at position {error.start}; "
-            "remedy: decode the source with the right encoding"
+            f"not valid Unicode, a lone surrogate at position {error.start}",
+            where=name,
+            remedy="decode the source with the right encoding",
         ) from None

@@ -343,6 +343,7 @@ def _report(faults: Sequence[str], where: Path) -> None:
         shown = "; ".join(faults[:20])
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise WeightsError(
-            f"{where}: does not fit its config.json: {shown}{more}; "
-            "remedy: download it again, whole"
+            f"does not fit its config.json: {shown}{more}",
+            where=where,
+            remedy="download it again, whole",
         )

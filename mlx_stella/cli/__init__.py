@@ -70,7 +70,7 @@ def _root(
 ) -> None:
     """Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX."""
     if sys.stdout is None and context.invoked_subcommand not in _WRITERS:
-        raise InputError("stdout is closed; remedy: open it")
+        raise InputError("stdout is closed", remedy="open it")
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def _check_arguments(arguments: list[str]) -> None:
         except UnicodeEncodeError:
             if not os.path.lexists(argument):
                 shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
-                raise InputError(f"{shown}: is not UTF-8; remedy: convert it") from None
+                raise InputError("is not UTF-8", where=shown, remedy="convert it") from None
 
 
 def _fail(message: str) -> None:

@@ -100,5 +100,7 @@ def _parse_lengths(text: str) -> list[int]:
     except ValueError:
         lengths = []
     if not lengths or min(lengths) < 4:
-        raise InputError(f"--lengths {text}: no list of numbers; remedy: --lengths 16,64,256")
+        raise InputError(
+            "no list of numbers", where=f"--lengths {text}", remedy="--lengths 16,64,256"
+        )
     return lengths

@@ -39,9 +39,9 @@ def embed_folder(
 
     require("search")
     if input in (None, "-"):
-        raise InputError(f"{output}: parts are made of a file; remedy: name one with --input")
+        raise InputError("parts are made of a file", where=output, remedy="name one with --input")
     if "://" in output:
-        raise InputError(f"{output}: no folder of this machine; remedy: name one")
+        raise InputError("no folder of this machine", where=output, remedy="name one")
     from mlx_stella.bulk import manifest
     from mlx_stella.bulk.input_file import InputFile
     from mlx_stella.bulk.parts import read_failed
@@ -80,9 +80,10 @@ def embed_folder(
     if ranks.rank and (report.left or report.failed):
         raise SystemExit(1)
     if report.left:
-        raise StellaError(f"{output}: {report.left} parts are left; remedy: run it again")
+        raise StellaError(f"{report.left} parts are left", where=output, remedy="run it again")
     if report.failed:
         raise StellaError(
-            f"{report.failed} of {report.rows} rows failed; {os.path.join(output, '')}"
-            "failed-*.jsonl say why; remedy: embed them again, mended, into another folder"
+            f"{report.failed} of {report.rows} rows failed; "
+            f"{os.path.join(output, '')}failed-*.jsonl say why",
+            remedy="embed them again, mended, into another folder",
         )

@@ -27,5 +27,5 @@ def _texts(source: str | None, built_in: slice) -> Texts:
         return Texts(lines.splitlines()[built_in], "the built-in set")
     texts = [record.text for record in read_records(None, source, None)]
     if len(texts) < 2:
-        raise InputError(f"{source}: {len(texts)} texts are too few; remedy: some hundred")
+        raise InputError(f"{len(texts)} texts are too few", where=source, remedy="some hundred")
     return Texts(texts, Path(source).name)

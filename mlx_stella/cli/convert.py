@@ -74,28 +74,29 @@ def convert(
     """Convert a model: another type, or few bits a weight; compare both and write a card."""
     is_auto = recipe == "auto"
     if is_auto != (target_bits is not None):
-        raise InputError("--recipe auto and --target-bits belong together; remedy: give both")
+        raise InputError("--recipe auto and --target-bits belong together", remedy="give both")
     if is_auto and bits is not None:
-        raise InputError("--recipe auto chooses the bits; remedy: drop --bits, or the recipe")
+        raise InputError("--recipe auto chooses the bits", remedy="drop --bits, or the recipe")
     is_quantized = bits is not None or mode is not None or is_auto
     calibrate = calibrate or is_auto
     if calibrate and not is_quantized:
-        raise InputError("--calibrate belongs to --bits; remedy: give both")
+        raise InputError("--calibrate belongs to --bits", remedy="give both")
     for name, value in (("--calibration-texts", calibration_texts), ("--seed", seed)):
         if value is not None and not calibrate:
-            raise InputError(f"{name} belongs to --calibrate; remedy: give both")
+            raise InputError(f"{name} belongs to --calibrate", remedy="give both")
     if calibration_texts is not None and calibration_texts == eval_texts:
         raise InputError(
-            f"{eval_texts}: a model is close to its source on the texts it was calibrated on; "
-            "remedy: compare on others"
+            "a model is close to its source on the texts it was calibrated on",
+            where=eval_texts,
+            remedy="compare on others",
         )
     if group_size is not None and not is_quantized:
-        raise InputError("--group-size belongs to --bits; remedy: give both")
+        raise InputError("--group-size belongs to --bits", remedy="give both")
     if recipe is not None and not is_quantized:
-        raise InputError("--recipe belongs to --bits; remedy: give both")
+        raise InputError("--recipe belongs to --bits", remedy="give both")
     format = choose(bits, group_size, mode or MODES[0]) if is_quantized else None
     if output is None and not dry_run:
-        raise InputError("no output given; remedy: --output DIRECTORY, or --dry-run")
+        raise InputError("no output given", remedy="--output DIRECTORY, or --dry-run")
 
     from mlx_stella.checkpoint import hub
     from mlx_stella.cli import comparison_texts

@@ -78,6 +78,6 @@ def collect(folder: Path) -> str:
     except importlib.metadata.PackageNotFoundError:
         text = ""
     if not text:
-        raise InputError("no README of mlx-stella here; remedy: pip install it, or clone it")
+        raise InputError("no README of mlx-stella here", remedy="pip install it, or clone it")
     (folder / "README.md").write_text(text, encoding="utf-8")
     return "of the installed package"

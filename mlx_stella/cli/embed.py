@@ -80,7 +80,9 @@ def embed(
     }
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         if texts:
-            raise InputError(f"{output}: parts are made of a file; remedy: --input, no arguments")
+            raise InputError(
+                "parts are made of a file", where=output, remedy="--input, no arguments"
+            )
         embed_folder(input, field, output, options.required(model), dtype, memory_limit, choice)
         return
     path = None if output is None else Path(output)

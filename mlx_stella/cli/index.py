@@ -62,7 +62,7 @@ def index(
     from mlx_stella.retrieval.updating import index
 
     if not to:
-        raise InputError("--to is empty; remedy: name a folder")
+        raise InputError("--to is empty", remedy="name a folder")
     store = open_store(to)
     found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
     known = read_stamp(store)
@@ -92,8 +92,8 @@ def index(
     )
     if report.failed:
         raise StellaError(
-            f"{len(report.failed)} of {len(found.files)} files failed; remedy: mend them and run "
-            "it again"
+            f"{len(report.failed)} of {len(found.files)} files failed",
+            remedy="mend them and run it again",
         )
 
 
@@ -104,7 +104,7 @@ def _check_found(found: "Scan", paths: list[Path], is_new: bool) -> None:
     matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
     if is_new:
         where = ", ".join(map(str, paths))
-        raise InputError(f"{where}: no file{matching}; remedy: name others")
+        raise InputError(f"no file{matching}", where=where, remedy="name others")
     if found.globs:
         warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=2)
 

@@ -66,8 +66,9 @@ def required(model: str | None) -> str:
     """
     if not model:
         raise InputError(
-            "no model given; remedy: --model stella-400m, say (mlx-stella models lists them), "
-            f"or export {_VARIABLE}=stella-400m"
+            "no model given",
+            remedy="--model stella-400m, say (mlx-stella models lists them), or export "
+            f"{_VARIABLE}=stella-400m",
         )
     return model
 
@@ -81,7 +82,7 @@ def decoded(line: bytes) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"stdin is not UTF-8 ({error.reason}); remedy: convert it") from None
+        raise InputError(f"stdin is not UTF-8 ({error.reason})", remedy="convert it") from None
 
 
 def printable(text: str) -> str:

@@ -75,11 +75,11 @@ def _queries(query: str) -> list[str]:
     queries = [query]
     if query == "-":
         if sys.stdin is None:
-            raise InputError("stdin is closed; remedy: pipe questions to it, or ask one")
+            raise InputError("stdin is closed", remedy="pipe questions to it, or ask one")
         queries = [options.decoded(line) for line in sys.stdin.buffer.read().splitlines()]
         queries = [line for line in queries if line.strip()]
     if not queries or not queries[0].strip():
-        raise InputError("the query is empty; remedy: ask something")
+        raise InputError("the query is empty", remedy="ask something")
     return queries
 
 

@@ -38,14 +38,14 @@ def read_records(
         InputError: two sources are given, none is, or one cannot be read; file and line are named.
     """
     if texts and source is not None:
-        raise InputError("texts are given both as arguments and with --input; remedy: drop one")
+        raise InputError("texts are given both as arguments and with --input", remedy="drop one")
     if texts:
         for text in texts:
             _warn_of_file(text)
         return [Record(text, {"text": text}) for text in texts]
     if source in (None, "-"):
         if sys.stdin is None or (source is None and sys.stdin.isatty()):
-            raise InputError("no text given; remedy: pass texts, --input FILE, or pipe to stdin")
+            raise InputError("no text given", remedy="pass texts, --input FILE, or pipe to stdin")
         records = list(_parse(sys.stdin.buffer, "stdin", field))
     else:
         records = _read_file(Path(source), field)
@@ -59,18 +59,19 @@ def _read_file(path: Path, field: str | None) -> list[Record]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: a folder; remedy: name a file in it")
+            raise InputError("a folder", where=path, remedy="name a file in it")
         if ending in _TABLES:
             return list(_read_rows(path, field or "text"))
         if stat.S_ISREG(mode) and ending not in _ENDINGS and field is None:
             raise InputError(
-                f"{path}: not {', '.join(_ENDINGS)}; remedy: rename it, or pass --field for JSON "
-                "Lines"
+                f"not {', '.join(_ENDINGS)}",
+                where=path,
+                remedy="rename it, or pass --field for JSON Lines",
             )
         with path.open("rb") as file:
             return list(_parse(file, str(path), field or ("text" if ending == ".jsonl" else None)))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; remedy: check the path") from None
+        raise InputError(error.strerror, where=path, remedy="check the path") from None
 
 
 def _read_rows(path: Path, field: str) -> Iterator[Record]:
@@ -82,11 +83,11 @@ def _read_rows(path: Path, field: str) -> Iterator[Record]:
     try:
         for row in read_entries(path, field, lambda number: True):
             if isinstance(row, Fault):
-                remedy = "" if "; remedy" in row.reason else "; remedy: mend it"
-                raise InputError(f"{unit} {row.line}: {row.reason}{remedy}")
+                where, remedy = f"{unit} {row.line}", row.remedy or "mend it"
+                raise InputError(row.fault, where=where, remedy=remedy)
             yield Record(row.text, ({"id": row.record} if row.record else {}) | {field: row.text})
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise error.within(path) from None
 
 
 def _warn_of_file(text: str) -> None:
@@ -110,8 +111,9 @@ def _parse(file: BinaryIO, name: str, field: str | None) -> Iterator[Record]:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{where}: not UTF-8 ({error.reason}); remedy: convert it, for example with "
-                "iconv -f latin1 -t utf-8"
+                f"not UTF-8 ({error.reason})",
+                where=where,
+                remedy="convert it, for example with iconv -f latin1 -t utf-8",
             ) from None
         if field is None:
             yield Record(line, {"text": line})
@@ -124,15 +126,16 @@ def _parse_record(line: str, field: str, where: str) -> Record:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{where}: not JSON ({error}); remedy: mend it, or drop --field for a text a line"
+            f"not JSON ({error})", where=where, remedy="mend it, or drop --field for a text a line"
         ) from None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: holds no JSON object; remedy: one object a line")
+        raise InputError("holds no JSON object", where=where, remedy="one object a line")
     if field not in record:
         raise InputError(
-            f"{where}: has no field {field!r}, but {', '.join(record) or 'none'}; "
-            "remedy: name it with --field"
+            f"has no field {field!r}, but {', '.join(record) or 'none'}",
+            where=where,
+            remedy="name it with --field",
         )
     if not isinstance(record[field], str):
-        raise InputError(f"{where}: field {field!r} is not a string; remedy: another --field")
+        raise InputError(f"field {field!r} is not a string", where=where, remedy="another --field")
     return Record(record[field], record)

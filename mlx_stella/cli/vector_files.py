@@ -22,22 +22,23 @@ def check_output(path: Path | None, source: str | None) -> None:
     """
     if path is None:
         if sys.stdout is None:
-            raise InputError("stdout is closed; remedy: open it, or name a file with --output")
+            raise InputError("stdout is closed", remedy="open it, or name a file with --output")
         return
     if path.suffix not in (".npy", ".jsonl"):
         raise InputError(
-            f"{path}: output is .npy, .jsonl or a folder; remedy: change the ending, to / for a "
-            "folder"
+            "output is .npy, .jsonl or a folder",
+            where=path,
+            remedy="change the ending, to / for a folder",
         )
     try:
         if not path.parent.is_dir():
-            raise InputError(f"{path}: {path.parent} is no folder; remedy: create it")
+            raise InputError(f"{path.parent} is no folder", where=path, remedy="create it")
         if source is not None and path.exists() and path.samefile(source):
-            raise InputError(f"{path}: is the input, too; remedy: another name for the output")
+            raise InputError("is the input, too", where=path, remedy="another name for the output")
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; remedy: another name") from None
+        raise InputError(error.strerror, where=path, remedy="another name") from None
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: {path.parent} cannot be written to; remedy: another place")
+        raise InputError(f"{path.parent} cannot be written to", where=path, remedy="another place")
 
 
 def write_vectors(
@@ -68,8 +69,9 @@ def write_vectors(
         temporary.replace(target)
     except OSError as error:
         raise OutputError(
-            f"{path}: could not be written ({error.strerror or error}); remedy: free some space "
-            "or choose another place"
+            f"could not be written ({error.strerror or error})",
+            where=path,
+            remedy="free some space or choose another place",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,9 @@ def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> 
     published = examples(source.entry.alias) if source.entry else []
     if not published:
         known = ", ".join(dict.fromkeys(example.alias for example in EXAMPLES))
-        raise InputError(f"{model}: no published numbers are known for it; remedy: one of {known}")
+        raise InputError(
+            "no published numbers are known for it", where=model, remedy=f"one of {known}"
+        )
     encoder = load(source.directory, dtype=dtype)
     passed = True
     for example in published:

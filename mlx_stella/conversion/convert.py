@@ -69,7 +69,7 @@ class Conversion:
         self.format = request.format
         if request.calibration is not None and (self.format is None or not self.format.is_affine):
             raise InputError(
-                "calibration chooses the codes of affine groups; remedy: --bits, --mode affine"
+                "calibration chooses the codes of affine groups", remedy="--bits, --mode affine"
             )
         exceptions = dict(request.exceptions)
         if request.recipe is not None:
@@ -94,8 +94,9 @@ class Conversion:
         if not target * parameters >= least:  # nor if it is not a number
             bits = ceil(100 * least / parameters) / 100
             raise InputError(
-                f"{target} bits per weight are too few: 2 bits throughout take "
-                f"{bits}, with scales, norms and biases; remedy: --target-bits {bits} or more"
+                f"{target} bits per weight are too few: 2 bits throughout take {bits}, with "
+                "scales, norms and biases",
+                remedy=f"--target-bits {bits} or more",
             )
 
     @property

@@ -25,18 +25,22 @@ def check(output: Path, source: Path, overwrite: bool) -> None:
         InputError: it exists, lies in no folder, is the source, and so on.
     """
     if source.resolve().is_relative_to(output.resolve()):
-        raise InputError(f"{output}: holds the source itself; remedy: another name")
+        raise InputError("holds the source itself", where=output, remedy="another name")
     if not output.parent.is_dir():
-        raise InputError(f"{output}: {output.parent} is no folder; remedy: create it")
+        raise InputError(f"{output.parent} is no folder", where=output, remedy="create it")
     if not os.access(output.parent, os.W_OK):
-        raise InputError(f"{output}: {output.parent} cannot be written to; remedy: another place")
+        raise InputError(
+            f"{output.parent} cannot be written to", where=output, remedy="another place"
+        )
     if not output.exists() or (output / UNFINISHED).exists():
         return
     if not overwrite:
-        raise InputError(f"{output}: exists; remedy: another name, or --overwrite")
+        raise InputError("exists", where=output, remedy="another name, or --overwrite")
     if not (output / PROOF).exists():
         raise InputError(
-            f"{output}: holds no conversion ({PROOF}) that could be replaced; remedy: another name"
+            f"holds no conversion ({PROOF}) that could be replaced",
+            where=output,
+            remedy="another name",
         )
 
 
@@ -45,8 +49,9 @@ def check_space(output: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(output.parent).free
     if free < needed_bytes:
         raise OutputError(
-            f"{output}: needs {needed_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free; "
-            "remedy: free some space or choose another place"
+            f"needs {needed_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free",
+            where=output,
+            remedy="free some space or choose another place",
         )
 
 
@@ -65,15 +70,16 @@ def unfinished(output: Path) -> Iterator[Path]:
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
         except OSError:
-            raise InputError(f"{output}: is being written by another process") from None
+            raise InputError("is being written by another process", where=output) from None
         try:
             _clear(folder)
             yield folder
             _put_in_place(folder, output)
         except OSError as error:
             raise OutputError(
-                f"{output}: could not be written ({error.strerror or error}); remedy: free some "
-                "space or choose another place"
+                f"could not be written ({error.strerror or error})",
+                where=output,
+                remedy="free some space or choose another place",
             ) from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)

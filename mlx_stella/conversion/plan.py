@@ -74,8 +74,9 @@ def pieces(checkpoint: Checkpoint, widths: Mapping[str, Format]) -> list[Piece]:
     """
     if checkpoint.is_quantized:
         raise InputError(
-            f"{checkpoint.directory}: is quantized already, and would lose more a second time; "
-            "remedy: convert the original"
+            "is quantized already, and would lose more a second time",
+            where=checkpoint.directory,
+            remedy="convert the original",
         )
     result = [
         piece
@@ -125,5 +126,6 @@ def _check_groups(pieces: list[Piece]) -> None:
     raise InputError(
         f"{len(wrong)} matrices, such as {wrong[0].path}, have rows of "
         f"{', '.join(map(str, columns))} numbers, which groups of {wrong[0].format.group_size} do "
-        f"not divide; remedy: {remedy}"
+        "not divide",
+        remedy=remedy,
     )

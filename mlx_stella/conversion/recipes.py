@@ -24,9 +24,9 @@ def exceptions(name: str, checkpoint: Checkpoint, format: Format) -> Mapping[str
         InputError: the recipe is unknown, or does not go with the format.
     """
     if name not in EMBEDDING_BITS:
-        raise InputError(f"recipe {name!r} is unknown; remedy: one of {', '.join(NAMES)}")
+        raise InputError(f"recipe {name!r} is unknown", remedy=f"one of {', '.join(NAMES)}")
     if format.mode != "affine":
-        raise InputError(f"recipes mix widths, and {format.mode} has one; remedy: --mode affine")
+        raise InputError(f"recipes mix widths, and {format.mode} has one", remedy="--mode affine")
     model = checkpoint.architecture.model(checkpoint.args)
     fewer = Format(EMBEDDING_BITS[name], format.group_size)
     return {path: fewer for path, m in model.named_modules() if isinstance(m, Embedding)}

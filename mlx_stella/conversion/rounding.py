@@ -88,5 +88,5 @@ def _matrix(piece: Piece, value: mx.array, dtype: str) -> list[mx.array]:
 def _check_finite(piece: Piece, peak: float) -> None:
     if not peak < float("inf"):
         raise WeightsError(
-            f"{piece.name}: holds a value that is not finite; remedy: download the model again"
+            "holds a value that is not finite", where=piece.name, remedy="download the model again"
         )

@@ -48,8 +48,9 @@ class Encoder:
         self._tokenizer = checkpoint.load_tokenizer()
         if checkpoint.max_seq_length <= self._tokenizer.special_tokens:
             raise ConfigError(
-                f"{checkpoint.directory}: max_seq_length {checkpoint.max_seq_length} leaves no "
-                "room for a text; remedy: use a checkpoint as published"
+                f"max_seq_length {checkpoint.max_seq_length} leaves no room for a text",
+                where=checkpoint.directory,
+                remedy="use a checkpoint as published",
             )
         self._backbone: Backbone = backbone or checkpoint.load_backbone(dtype)
         self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
@@ -226,7 +227,7 @@ class Encoder:
         if not settings.names_a_prompt(options):
             options["prompt_name"] = self.checkpoint.prompts.for_query(task)
         elif task is not None:
-            raise InputError("task chooses a prompt; remedy: give it or a prompt, not both")
+            raise InputError("task chooses a prompt", remedy="give it or a prompt, not both")
         return self.encode(texts, dims=dims, **options)
 
     def encode_document(
@@ -272,13 +273,13 @@ class Encoder:
         a, b = (np.atleast_2d(np.asarray(x, np.float32)) for x in (a, b))
         if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
             raise InputError(
-                f"vectors of shape {a.shape} and {b.shape} cannot be compared; remedy: embed both "
-                "with the same dim"
+                f"vectors of shape {a.shape} and {b.shape} cannot be compared",
+                remedy="embed both with the same dim",
             )
         if self.checkpoint.similarity == "cosine":
             norms = [np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
             if any((norm == 0).any() for norm in norms):
-                raise InputError("a vector of zeros has no direction; remedy: leave it out")
+                raise InputError("a vector of zeros has no direction", remedy="leave it out")
             a, b = a / norms[0], b / norms[1]
         return a @ b.T
 
@@ -286,13 +287,13 @@ class Encoder:
         if dim is not None and dims is not None:
             raise InputError("give dim or dims, not both")
         if dims is not None and (isinstance(dims, (int, str)) or not list(dims)):
-            raise InputError(f"dims is {dims!r}; remedy: a list of sizes, such as [256, 1024]")
+            raise InputError(f"dims is {dims!r}", remedy="a list of sizes, such as [256, 1024]")
         sizes = list(dims) if dims is not None else [self.default_dim if dim is None else dim]
         for size in sizes:
             if size not in self.dims or isinstance(size, float):
                 raise InputError(
-                    f"this model has no vectors of {size} dimensions; remedy: one of "
-                    f"{', '.join(map(str, self.dims))}"
+                    f"this model has no vectors of {size} dimensions",
+                    remedy=f"one of {', '.join(map(str, self.dims))}",
                 )
         return [int(size) for size in sizes]
 
@@ -321,7 +322,7 @@ class Encoder:
     ) -> Iterator[dict[int, np.ndarray]]:
         """Vectors of window after window: size -> (texts of the window, size) float32."""
         if on_long not in ("truncate", "error"):
-            raise InputError(f"on_long {on_long!r} is unknown; remedy: truncate or error")
+            raise InputError(f"on_long {on_long!r} is unknown", remedy="truncate or error")
         budget = self._budget(max_batch_tokens, max_length)
         masked = self._tokenizer.prompt_length(prefix) if self.checkpoint.masks_prompt else 0
 

@@ -63,9 +63,10 @@ class Memory:
         longest = max(lengths)
         if self.limit is not None and (needed := self.peak(longest, longest)) > self.limit:
             raise MemoryLimitError(
-                f"text {first + list(lengths).index(longest)}: {longest} tokens need "
-                f"{needed / 1e9:.2f} GB, the memory limit is {self.limit / 1e9:.2f} GB; remedy: a "
-                "higher limit, or a smaller max_length, which cuts the text"
+                f"{longest} tokens need {needed / 1e9:.2f} GB, the memory limit is "
+                f"{self.limit / 1e9:.2f} GB",
+                row=first + list(lengths).index(longest),
+                remedy="a higher limit, or a smaller max_length, which cuts the text",
             )
 
     def apply(self, length: int) -> None:
@@ -81,7 +82,8 @@ class Memory:
             if self.weights >= self.limit:
                 raise MemoryLimitError(
                     f"the weights take {self.weights / 1e9:.2f} GB, the memory limit is "
-                    f"{self.limit / 1e9:.2f} GB; remedy: a higher limit, or a smaller dtype"
+                    f"{self.limit / 1e9:.2f} GB",
+                    remedy="a higher limit, or a smaller dtype",
                 )
             mx.set_memory_limit(self.limit)
         peak = self.peak(length)

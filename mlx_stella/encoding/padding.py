@@ -38,9 +38,9 @@ def pad(ids: Sequence[Sequence[int]], masked: int, checkpoint: Checkpoint) -> Ba
         padded[row, : len(row_ids)] = row_ids
     if padded.max() >= (vocabulary := checkpoint.args.vocab_size):
         raise ConfigError(
-            f"{checkpoint.backbone_directory / 'tokenizer.json'}: gives token {padded.max()}, "
-            f"beyond the model's vocabulary of {vocabulary}; remedy: download the repository "
-            "again, whole"
+            f"gives token {padded.max()}, beyond the model's vocabulary of {vocabulary}",
+            where=checkpoint.backbone_directory / "tokenizer.json",
+            remedy="download the repository again, whole",
         )
     positions = np.arange(length)
     attention_mask = pooling_mask = None

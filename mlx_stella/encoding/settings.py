@@ -31,12 +31,12 @@ def rows(texts: Iterable[str]) -> list[str]:
         InputError: they are no iterable of strings.
     """
     if isinstance(texts, (bytes, bytearray)):
-        raise InputError("texts are bytes; remedy: decode them, for example texts.decode()")
+        raise InputError("texts are bytes", remedy="decode them, for example texts.decode()")
     try:
         return list(texts)
     except TypeError:
         raise InputError(
-            f"texts are a {type(texts).__name__}; remedy: a string or a list of strings"
+            f"texts are a {type(texts).__name__}", remedy="a string or a list of strings"
         ) from None
 
 

@@ -43,13 +43,15 @@ def check_lengths(
     for row, text in enumerate(tokens, start=first):
         if on_long == "error" and text.untruncated_length > limit:
             raise TextTooLongError(
-                f"text {row}: {text.untruncated_length} tokens exceed {limit}; remedy: raise the "
-                "maximal length, shorten it, or let it be truncated"
+                f"{text.untruncated_length} tokens exceed {limit}",
+                row=row,
+                remedy="raise the maximal length, shorten it, or let it be truncated",
             )
         if len(text.ids) <= masked:
             raise InputError(
-                f"text {row}: nothing of it fits behind the prompt of {masked} tokens; "
-                "remedy: a larger max_length or a shorter prompt"
+                f"nothing of it fits behind the prompt of {masked} tokens",
+                row=row,
+                remedy="a larger max_length or a shorter prompt",
             )
 
 
@@ -59,6 +61,7 @@ def check_vectors(vectors: np.ndarray, rows: Sequence[int], dtype: str) -> None:
     if bad.any():
         remedy = "check the checkpoint" if dtype == "float32" else "use the dtype float32"
         raise VectorError(
-            f"text {rows[int(bad.argmax())]}: the model gave a vector that is not finite, or is "
-            f"zero; remedy: {remedy}"
+            "the model gave a vector that is not finite, or is zero",
+            row=rows[int(bad.argmax())],
+            remedy=remedy,
         )

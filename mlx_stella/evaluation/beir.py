@@ -47,7 +47,7 @@ class Beir:
         for row in _rows(self.corpus, ("title", "text")):
             yield row.record, row.text
         if row is None:
-            raise InputError(f"{self.corpus}: holds no document; remedy: a corpus of BEIR")
+            raise InputError("holds no document", where=self.corpus, remedy="a corpus of BEIR")
 
 
 def open_beir(folder: Path, split: str = "test") -> Beir:
@@ -60,12 +60,12 @@ def open_beir(folder: Path, split: str = "test") -> Beir:
     qrels = folder / "qrels" / f"{split}.tsv"
     for path in (corpus, queries, qrels):
         if not path.is_file():
-            raise InputError(f"{path}: no such file; remedy: a folder in BEIR's layout")
+            raise InputError("no such file", where=path, remedy="a folder in BEIR's layout")
     judgements = _read_judgements(qrels)
     texts = {row.record: row.text for row in _rows(queries, ("text",))}
     judged = {query: texts[query] for query in judgements if query in texts}
     if not judged:
-        raise InputError(f"{qrels}: judges no question of {queries}; remedy: another split")
+        raise InputError(f"judges no question of {queries}", where=qrels, remedy="another split")
     if missing := len(judgements) - len(judged):
         warnings.warn(
             f"{missing} of {len(judgements)} questions of {qrels} are not in {queries}: they are "
@@ -88,8 +88,9 @@ def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
                 judgements.setdefault(query, {})[document] = int(gain)
         except ValueError:  # as is a UnicodeDecodeError
             raise InputError(
-                f"{path}, line {number}: not question, document and a whole number, in UTF-8 and "
-                "with tabs between; remedy: mend it"
+                "not question, document and a whole number, in UTF-8 and with tabs between",
+                where=f"{path}, line {number}",
+                remedy="mend it",
             ) from None
     return judgements
 
@@ -107,11 +108,12 @@ def _rows(path: Path, fields: Sequence[str]) -> Iterator[TableRow]:
     try:
         for row in read_rows(path, fields, optional=("title",), joint=" "):
             if not row.record:
-                raise InputError(f"line {row.line}: no _id")
+                raise InputError("no _id", where=f"line {row.line}")
             yield row
     except InputError as error:
-        fault = str(error).split("; remedy")[0]  # which is for files of other layouts, too
-        raise InputError(f"{path}, {fault}; remedy: an object with _id and text a line") from None
+        # Its own remedy is for files of other layouts, too.
+        where, remedy = f"{path}, {error.where}", "an object with _id and text a line"
+        raise InputError(error.fault, where=where, remedy=remedy) from None
 
 
 def rank(encoder: Encoder, data: Beir, dims: Sequence[int]) -> dict[int, Run]:

@@ -90,7 +90,7 @@ def compare(
             "nothing to compare"
         )
     if len(texts) < 2:
-        raise InputError(f"{len(texts)} texts are too few to compare with; remedy: some hundred")
+        raise InputError(f"{len(texts)} texts are too few to compare with", remedy="some hundred")
     first, second = (vectors(model, texts, dims, progress) for model in (a, b))
     return [closeness(first[dim], second[dim]) for dim in dims]
 

@@ -39,7 +39,7 @@ def writing(uri: str, *, together: bool = False) -> Iterator[Callable[[], None]]
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StoreError(
-            f"{uri}: cannot be written to ({error.strerror}); remedy: another place"
+            f"cannot be written to ({error.strerror})", where=uri, remedy="another place"
         ) from None
     try:
         _take(descriptor, fcntl.LOCK_SH if together else fcntl.LOCK_EX, uri)
@@ -59,10 +59,10 @@ def _take(descriptor: int, how: int, uri: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise StoreError(
-                f"{uri}: cannot be locked ({error.strerror}); remedy: a local disk"
+                f"cannot be locked ({error.strerror})", where=uri, remedy="a local disk"
             ) from None
         raise StoreError(
-            f"{uri}: {_holder(descriptor)} is writing to it; remedy: wait until it is done"
+            f"{_holder(descriptor)} is writing to it", where=uri, remedy="wait until it is done"
         ) from None
 
 

@@ -2,13 +2,13 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, StellaError
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is a fault: it would not be one text, and may not fit into memory."""
@@ -33,11 +33,22 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row without a usable text: where it begins, counted from 1, its id or "", the reason."""
+    """A row without a usable text: where it begins, counted from 1, its id or "", what is wrong."""
 
     line: int
     record: str
-    reason: str
+    fault: str
+    remedy: str | None = None
+
+    @classmethod
+    def of(cls, line: int, record: str, error: StellaError) -> "Fault":
+        """What an error says of a row."""
+        return cls(line, record, error.fault, error.remedy)
+
+    @property
+    def error(self) -> InputError:
+        """The error of the row, for where a fault ends what is done."""
+        return InputError(self.fault, remedy=self.remedy)
 
 
 def read_rows(
@@ -56,7 +67,7 @@ def read_rows(
     for line, lines, record in _records(path, fields, lambda number: True):
         row = _row(record, fields, optional, line, lines, joint)
         if isinstance(row, Fault):
-            raise InputError(f"{unit} {row.line}: {row.reason}")
+            raise row.error.within(f"{unit} {row.line}")
         yield row
 
 
@@ -122,8 +133,8 @@ def _parse_json(line: str | InputError) -> _Record:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return InputError(f"not JSON ({error}); remedy: mend it")
-    return record if isinstance(record, dict) else InputError("no JSON object; remedy: one a line")
+        return InputError(f"not JSON ({error})", remedy="mend it")
+    return record if isinstance(record, dict) else InputError("no JSON object", remedy="one a line")
 
 
 def _parse_txt(
@@ -152,7 +163,7 @@ def _parse_csv(
         record = _parse_values(values, names or [])
         if names is None:
             if isinstance(record, InputError):
-                raise InputError(f"line {line}: {record}")
+                raise record.within(f"line {line}")
             names = values
         else:
             yield line, first - line, record if wanted(number) else None
@@ -163,7 +174,7 @@ def _parse_values(values: list[str] | InputError | csv.Error, names: list[str]) 
     if isinstance(values, InputError):
         return values
     if isinstance(values, csv.Error):
-        return InputError(f"not CSV ({values}); remedy: mend it")
+        return InputError(f"not CSV ({values})", remedy="mend it")
     try:
         "".join(values).encode()
     except UnicodeEncodeError as error:
@@ -189,7 +200,7 @@ class _Lines:
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = self._file.readline(2**20)  # in small pieces: the first is large enough
-            raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB; remedy: a text a line")
+            raise InputError(f"longer than {MAX_LINE_BYTES // 2**20} MiB", remedy="a text a line")
         try:
             return raw.decode("utf-8-sig" if self.number == 1 else "utf-8", self._errors)
         except UnicodeDecodeError as error:
@@ -198,7 +209,8 @@ class _Lines:
 
 def _not_utf8(reason: str) -> InputError:
     return InputError(
-        f"not UTF-8 ({reason}); remedy: convert the file, for example with iconv -f latin1 -t utf-8"
+        f"not UTF-8 ({reason})",
+        remedy="convert the file, for example with iconv -f latin1 -t utf-8",
     )
 
 
@@ -225,7 +237,7 @@ def _parse_parquet(
             columns = file.schema_arrow.names
             for field in fields:
                 if field not in columns:
-                    raise InputError(_no_field(field, columns))
+                    raise _no_field(field, columns)
             columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
             first = 0
             for group in range(file.num_row_groups):
@@ -238,7 +250,7 @@ def _parse_parquet(
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise  # the system's, not what pyarrow calls an OSError when a page is damaged
-        raise InputError(f"no readable Parquet ({error}); remedy: write it again") from None
+        raise InputError(f"no readable Parquet ({error})", remedy="write it again") from None
 
 
 def _parse_group(
@@ -269,7 +281,7 @@ def _parse_row(batch: Any, row: int) -> _Record:
         try:
             record[name] = column[row].as_py()
         except _NO_VALUE as error:
-            return InputError(f"field {name!r} cannot be read ({error}); remedy: write it again")
+            return InputError(f"field {name!r} cannot be read ({error})", remedy="write it again")
     return record
 
 
@@ -282,7 +294,7 @@ def _row(
     joint: str,
 ) -> TableRow | Fault:
     if isinstance(record, InputError):
-        return Fault(line, "", str(record))
+        return Fault.of(line, "", record)
     texts = []
     for field in fields:
         if field in optional and field not in record:
@@ -290,24 +302,24 @@ def _row(
         try:
             texts.append(_text(record, field))
         except InputError as error:
-            return Fault(line, _identity(record), str(error))
+            return Fault.of(line, _identity(record), error)
     return TableRow(joint.join(text for text in texts if text), line, _identity(record), lines)
 
 
 def _text(record: dict[str, Any], field: str) -> str:
     if field not in record:
-        raise InputError(_no_field(field, record))
+        raise _no_field(field, record)
     text = record[field]
     if text is None:
         text = ""  # a null of Parquet, a short row of CSV
     if not isinstance(text, str):
-        raise InputError(f"field {field!r} is no string; remedy: another --field")
+        raise InputError(f"field {field!r} is no string", remedy="another --field")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"field {field!r} holds a lone surrogate at position {error.start}; "
-            "remedy: decode the source with the right encoding"
+            f"field {field!r} holds a lone surrogate at position {error.start}",
+            remedy="decode the source with the right encoding",
         ) from None
     return text
 
@@ -317,6 +329,6 @@ def _identity(record: dict[str, Any]) -> str:
     return str(identity).encode("utf-8", "backslashreplace").decode()
 
 
-def _no_field(field: str, fields) -> str:
-    names = ", ".join(str(name) for name in fields)
-    return f"no field {field!r}, but {names or 'none'}; remedy: name it with --field"
+def _no_field(field: str, fields: Iterable[object]) -> InputError:
+    names = ", ".join(map(str, fields)) or "none"
+    return InputError(f"no field {field!r}, but {names}", remedy="name it with --field")

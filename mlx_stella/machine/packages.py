@@ -20,5 +20,5 @@ def require(extra: str) -> None:
     missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"{', '.join(missing)}: not installed; remedy: pip install 'mlx-stella[{extra}]'"
+            "not installed", where=", ".join(missing), remedy=f"pip install 'mlx-stella[{extra}]'"
         )

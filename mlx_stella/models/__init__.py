@@ -57,7 +57,7 @@ def architecture(config: Mapping[str, Any], file: Path) -> Architecture:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise ConfigError(
-            f"{file}: model_type {model_type!r} is not implemented; known: "
-            f"{', '.join(ARCHITECTURES)}"
+            f"model_type {model_type!r} is not implemented; known: {', '.join(ARCHITECTURES)}",
+            where=file,
         )
     return ARCHITECTURES[model_type]

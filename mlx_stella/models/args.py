@@ -69,7 +69,7 @@ def parse(cls: type[T], data: Mapping[str, Any], file: Path) -> T:
         elif field.default is dataclasses.MISSING:
             faults.append(f"{field.name} is missing")
     if faults:
-        raise ConfigError(f"{file}: {'; '.join(faults)}; remedy: use a checkpoint as published")
+        raise ConfigError("; ".join(faults), where=file, remedy="use a checkpoint as published")
     unknown = sorted(set(data) - known - INERT)
     if unknown:
         warnings.warn(
@@ -151,23 +151,26 @@ class RopeArgs:
         scaling = tables[0] if tables else {}
         if len(tables) > 1 or not isinstance(scaling, dict):
             raise ConfigError(
-                f"{file}: rope_parameters and rope_scaling are both given, or are not objects; "
-                "remedy: use a checkpoint as published"
+                "rope_parameters and rope_scaling are both given, or are not objects",
+                where=file,
+                remedy="use a checkpoint as published",
             )
         known = {"rope_theta", "rope_type", "type", "factor"}
         unknown = [key for key in scaling if key not in known and scaling[key] is not None]
         if unknown:
             raise ConfigError(
-                f"{file}: {', '.join(unknown)} in the rope settings is not implemented; "
-                "remedy: use a checkpoint as published"
+                f"{', '.join(unknown)} in the rope settings is not implemented",
+                where=file,
+                remedy="use a checkpoint as published",
             )
         theta = scaling.get("rope_theta", config.get("rope_theta"))
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         factor = scaling.get("factor", 1.0)
         if not is_positive(theta) or not is_positive(factor):
             raise ConfigError(
-                f"{file}: rope_theta {theta} or its factor {factor} is no positive number; "
-                "remedy: use a checkpoint as published"
+                f"rope_theta {theta} or its factor {factor} is no positive number",
+                where=file,
+                remedy="use a checkpoint as published",
             )
         match kind:
             case "default":
@@ -177,8 +180,9 @@ class RopeArgs:
             case "ntk":
                 return cls(float(theta) * factor, factor ** (2 / head_dim(config, file)))
         raise ConfigError(
-            f"{file}: rope type {kind!r} is not implemented (default, linear, ntk); "
-            "remedy: use a checkpoint as published"
+            f"rope type {kind!r} is not implemented (default, linear, ntk)",
+            where=file,
+            remedy="use a checkpoint as published",
         )
 
 
@@ -212,7 +216,9 @@ def head_dim(config: Mapping[str, Any], file: Path) -> int:
         or (heads % kv_heads)
     ):
         raise ConfigError(
-            f"{file}: hidden_size {hidden_size}, num_attention_heads {heads} and "
-            f"num_key_value_heads {kv_heads} do not fit together; remedy: download it again"
+            f"hidden_size {hidden_size}, num_attention_heads {heads} and num_key_value_heads "
+            f"{kv_heads} do not fit together",
+            where=file,
+            remedy="download it again",
         )
     return hidden_size // heads

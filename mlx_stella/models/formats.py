@@ -68,13 +68,14 @@ def choose(bits: int | None, group_size: int | None, mode: str) -> Format:
         InputError: MLX does not offer it; the message says what it offers.
     """
     if mode not in _OFFERED:
-        raise InputError(f"mode {mode!r} is unknown; remedy: one of {', '.join(MODES)}")
+        raise InputError(f"mode {mode!r} is unknown", remedy=f"one of {', '.join(MODES)}")
     offered_bits, group_sizes = _OFFERED[mode]
     chosen = Format(bits or offered_bits[0], group_size or group_sizes[0], mode)
     if not chosen.is_offered:
         raise InputError(
-            f"{chosen} is not among what MLX offers; remedy: for {mode} "
-            f"{_alternatives(offered_bits)} bits in groups of {_alternatives(group_sizes)}"
+            f"{chosen} is not among what MLX offers",
+            remedy=f"for {mode} {_alternatives(offered_bits)} bits in groups of "
+            f"{_alternatives(group_sizes)}",
         )
     return chosen
 
@@ -132,11 +133,12 @@ def read(config: Mapping[str, Any], file: Path) -> Stated:
         return Stated()
     if isinstance(entry, dict) and "quant_method" in entry:
         raise ConfigError(
-            f"{file}: quantized by {entry['quant_method']!r}, which is not implemented; remedy: "
-            "use the original, or a copy quantized with MLX"
+            f"quantized by {entry['quant_method']!r}, which is not implemented",
+            where=file,
+            remedy="use the original, or a copy quantized with MLX",
         )
     if not isinstance(entry, dict):
-        raise ConfigError(f"{file}: quantization is no object; remedy: download it again")
+        raise ConfigError("quantization is no object", where=file, remedy="download it again")
     settings = {k: v for k, v in entry.items() if not isinstance(v, dict) and v is not False}
     default = _parse(settings, file)
     exceptions = {
@@ -155,6 +157,7 @@ def _parse(entry: Mapping[str, Any], file: Path) -> Format:
         if found.is_offered:
             return found
     raise ConfigError(
-        f"{file}: quantization of {bits} bits in groups of {group_size} ({mode}) is no format of "
-        "MLX; remedy: download it again"
+        f"quantization of {bits} bits in groups of {group_size} ({mode}) is no format of MLX",
+        where=file,
+        remedy="download it again",
     )

@@ -156,8 +156,9 @@ class ModelArgs(BackboneArgs):
             text, latent = dict(config["text_config"]), dict(config["latent_attention_config"])
         except (KeyError, TypeError, ValueError):
             raise ConfigError(
-                f"{file}: text_config or latent_attention_config is missing; remedy: use a "
-                "checkpoint as published"
+                "text_config or latent_attention_config is missing",
+                where=file,
+                remedy="use a checkpoint as published",
             ) from None
         own = {
             k: v
@@ -175,8 +176,9 @@ class ModelArgs(BackboneArgs):
         )
         if not args.hidden_size == args.latent.hidden_dim == args.latent.latent_dim:
             raise ConfigError(
-                f"{file}: hidden_size {args.hidden_size}, hidden_dim {args.latent.hidden_dim} and "
-                f"latent_dim {args.latent.latent_dim} differ, which is not implemented"
+                f"hidden_size {args.hidden_size}, hidden_dim {args.latent.hidden_dim} and "
+                f"latent_dim {args.latent.latent_dim} differ, which is not implemented",
+                where=file,
             )
         return args
 

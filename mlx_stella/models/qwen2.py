@@ -74,12 +74,16 @@ class ModelArgs(BackboneArgs):
         is_remote = str(remote_class).split("--")[-1] == "modeling_qwen.Qwen2Model"
         if not is_remote and config.get("is_causal") is not False:
             raise ConfigError(
-                f"{file}: describes a causal Qwen2, which is not implemented; remedy: if this is a "
-                'copy of Stella or gte-Qwen2 without its auto_map, add "is_causal": false'
+                "describes a causal Qwen2, which is not implemented",
+                where=file,
+                remedy="if this is a copy of Stella or gte-Qwen2 without its auto_map, add "
+                '"is_causal": false',
             )
         args = parse_rotary(cls, config, file, handled=("is_causal",))
         if any(kind != "full_attention" for kind in args.layer_types or ()):
-            raise ConfigError(f"{file}: layer_types other than full_attention are not implemented")
+            raise ConfigError(
+                "layer_types other than full_attention are not implemented", where=file
+            )
         return args
 
 

@@ -117,8 +117,9 @@ class Tapped:
         weight = np.asarray(self._taps[path].layer.weight)
         if not np.isfinite(weight).all():
             raise WeightsError(
-                f"{self._checkpoint.backbone_directory}: {path} holds a value that is not finite; "
-                "remedy: download the model again"
+                f"{path} holds a value that is not finite",
+                where=self._checkpoint.backbone_directory,
+                remedy="download the model again",
             )
         return weight
 

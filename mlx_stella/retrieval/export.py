@@ -29,18 +29,19 @@ def export(store: Store, dim: int, output: Path) -> int:
         OutputError: the file cannot be written.
     """
     if output.suffix not in ENDINGS:
-        raise InputError(f"{output}: export is .parquet or .npy; remedy: change the ending")
+        raise InputError("export is .parquet or .npy", where=output, remedy="change the ending")
     target = Path(os.path.realpath(output))  # a link keeps pointing to the file
     if "://" not in store.uri and target.is_relative_to(os.path.realpath(store.uri)):
-        raise InputError(f"{output}: lies in the index; remedy: another place")
+        raise InputError("lies in the index", where=output, remedy="another place")
     write = _write_parquet if output.suffix == ".parquet" else _write_npy
     temporary = target.with_name(f".mlx-stella-{os.getpid()}.part")
     try:
         return write(store, dim, target, temporary)
     except OSError as error:
         raise OutputError(
-            f"{output}: could not be written ({error.strerror or error}); remedy: free some space "
-            "or choose another place"
+            f"could not be written ({error.strerror or error})",
+            where=output,
+            remedy="free some space or choose another place",
         ) from None
     finally:
         for path in (temporary, _beside(temporary)):
@@ -92,7 +93,7 @@ def _write_npy(store: Store, dim: int, output: Path, temporary: Path) -> int:
             rows_file.writelines(json.dumps(describe(row)) + "\n" for row in rows)
             written += len(rows)
     if written != count:
-        raise OutputError(f"{output}: the index changed meanwhile; remedy: run it again")
+        raise OutputError("the index changed meanwhile", where=output, remedy="run it again")
     temporary.replace(output)
     _beside(temporary).replace(_beside(output))
     return written

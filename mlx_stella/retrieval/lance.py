@@ -87,12 +87,16 @@ class LanceStore:
             return
         except OSError as error:
             raise StoreError(
-                f"{self.uri}: no folder that can be read ({error.strerror}); remedy: another one"
+                f"no folder that can be read ({error.strerror})",
+                where=self.uri,
+                remedy="another one",
             ) from None
         for name in strangers:
             if name not in (f"{_ROWS}.lance", f"{_NOTES}.lance"):
                 raise StoreError(
-                    f"{self.uri}: no index, it holds {name!r}; remedy: an empty folder or a new one"
+                    f"no index, it holds {name!r}",
+                    where=self.uri,
+                    remedy="an empty folder or a new one",
                 )
 
     def read_note(self, name: str) -> dict[str, Any] | None:
@@ -282,18 +286,18 @@ class LanceStore:
 
 def _fault(uri: str, message: str) -> StoreError:
     low = message.lower()
+    start = " ".join(message.split())[:160]
     if "no space left" in low or "quota exceeded" in low or "file too large" in low:
-        remedy = "the disk is full; remedy: free some space and run it again, nothing is lost"
+        fault, remedy = "the disk is full", "free some space and run it again, nothing is lost"
     elif "permission denied" in low or "read-only file system" in low:
-        remedy = "it cannot be written to; remedy: another place, or its permissions"
+        fault, remedy = "it cannot be written to", "another place, or its permissions"
     elif "object store provider" in low or "lancedb cloud" in low:
-        remedy = "no address of an index; remedy: a folder, s3://... or qdrant+http://..."
+        fault, remedy = "no address of an index", "a folder, s3://... or qdrant+http://..."
+    elif "://" in uri:
+        fault, remedy = f"cannot be read ({start})", "its name, the network, or the keys for it"
     else:
-        start = " ".join(message.split())[:160]
-        remedy = f"cannot be used ({start}); remedy: if it is damaged, index into a new folder"
-        if "://" in uri:
-            remedy = f"cannot be read ({start}); remedy: its name, the network, or the keys for it"
-    return StoreError(f"{uri}: {remedy}")
+        fault, remedy = f"cannot be used ({start})", "if it is damaged, index into a new folder"
+    return StoreError(fault, where=uri, remedy=remedy)
 
 
 def _index_vectors(table: Any) -> None:

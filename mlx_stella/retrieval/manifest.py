@@ -44,16 +44,18 @@ class Stamp:
         """Raises: StoreError: an index of another version, or none."""
         if data.get("format") != FORMAT:
             raise StoreError(
-                f"{uri}: an index of format {data.get('format')!r}, made by version "
-                f"{data.get('version', 'unknown')}; this one reads {FORMAT}; remedy: make it anew"
+                f"an index of format {data.get('format')!r}, made by version "
+                f"{data.get('version', 'unknown')}; this one reads {FORMAT}",
+                where=uri,
+                remedy="make it anew",
             )
         try:
             return origin.from_json(cls, data)
         except KeyError as error:
-            raise StoreError(f"{uri}: its stamp lacks {error}; remedy: make it anew") from None
+            raise StoreError(f"its stamp lacks {error}", where=uri, remedy="make it anew") from None
         except TypeError as error:
             raise StoreError(
-                f"{uri}: its stamp is damaged, {error}; remedy: make it anew"
+                f"its stamp is damaged, {error}", where=uri, remedy="make it anew"
             ) from None
 
 
@@ -79,18 +81,18 @@ def make_stamp(
     dim = encoder.default_dim if dim is None else dim
     if dim not in encoder.dims:
         raise InputError(
-            f"this model has no vectors of {dim} dimensions; remedy: one of "
-            f"{', '.join(map(str, encoder.dims))}"
+            f"this model has no vectors of {dim} dimensions",
+            remedy=f"one of {', '.join(map(str, encoder.dims))}",
         )
     room = encoder.document_room
     if chunk_tokens is None:
         chunk_tokens = min(room, MAX_CHUNK_TOKENS)
     if not 1 <= chunk_tokens <= room:
-        raise InputError(f"chunks of {chunk_tokens} tokens; remedy: from 1 to {room}")
+        raise InputError(f"chunks of {chunk_tokens} tokens", remedy=f"from 1 to {room}")
     if overlap is None:
         overlap = chunk_tokens // 8
     if not 0 <= overlap < chunk_tokens:
-        raise InputError(f"an overlap of {overlap} tokens; remedy: from 0 to {chunk_tokens - 1}")
+        raise InputError(f"an overlap of {overlap} tokens", remedy=f"from 0 to {chunk_tokens - 1}")
     return Stamp(
         format=FORMAT,
         version=version,
@@ -123,6 +125,8 @@ def check_model(stamp: Stamp, encoder: Encoder, uri: str) -> None:
     directory = encoder.checkpoint.directory
     if (found := origin.fingerprint(directory)) != stamp.origin.fingerprint:
         raise StoreError(
-            f"{uri}: its vectors are of {stamp.origin}, not of {directory} ({found[:8]}), "
-            "whose numbers mean other things; remedy: that model, or index again"
+            f"its vectors are of {stamp.origin}, not of {directory} ({found[:8]}), whose numbers "
+            "mean other things",
+            where=uri,
+            remedy="that model, or index again",
         )

@@ -47,7 +47,7 @@ def open_index(uri: str) -> tuple[Store, Stamp]:
     store = open_store(uri)
     stamp = read_stamp(store)
     if stamp is None:
-        raise StoreError(f"{uri}: no index; remedy: mlx-stella index FOLDER --to {uri}")
+        raise StoreError("no index", where=uri, remedy=f"mlx-stella index FOLDER --to {uri}")
     return store, stamp
 
 

@@ -67,7 +67,7 @@ class QdrantStore:
             is_old = tuple(map(int, version.split(".")[:2])) < LEAST_VERSION
         if is_old:
             least = ".".join(map(str, LEAST_VERSION))
-            raise StoreError(f"{uri}: Qdrant {version} is too old; remedy: {least} or newer")
+            raise StoreError(f"Qdrant {version} is too old", where=uri, remedy=f"{least} or newer")
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         if not self._exists(self._notes):
@@ -225,8 +225,9 @@ class QdrantStore:
             metadata = self._client.get_collection(collection).config.metadata or {}
         if not _MARK.items() <= metadata.items():
             raise StoreError(
-                f"{self.uri}: no index, the collection {collection!r} holds something else; "
-                "remedy: another name"
+                f"no index, the collection {collection!r} holds something else",
+                where=self.uri,
+                remedy="another name",
             )
         self._found.add(collection)
         return True
@@ -256,7 +257,8 @@ class QdrantStore:
         try:
             yield
         except (ApiException, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.uri}: {_reason(error)}") from None
+            fault, remedy = _explained(error)
+            raise StoreError(fault, where=self.uri, remedy=remedy) from None
 
 
 def _parse(uri: str) -> tuple[str, str]:
@@ -268,7 +270,7 @@ def _parse(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri)
     if parts.username is not None or parts.password is not None or parts.query:
         raise InputError(
-            f"--to and INDEX take an address without a password; remedy: export {API_KEY}=..."
+            "--to and INDEX take an address without a password", remedy=f"export {API_KEY}=..."
         )
     name = parts.path.strip("/")
     try:
@@ -277,26 +279,29 @@ def _parse(uri: str) -> tuple[str, str]:
         port = 0
     if parts.scheme not in SCHEMES or not (parts.hostname and port) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{uri}: not understood; remedy: qdrant+http://HOST:6333/COLLECTION, the collection's "
-            "name of letters, digits, '-', '_' and '.'"
+            "not understood",
+            where=uri,
+            remedy="qdrant+http://HOST:6333/COLLECTION, the collection's name of letters, "
+            "digits, '-', '_' and '.'",
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme.removeprefix('qdrant+')}://{host}:{port}", name
 
 
-def _reason(error: Exception) -> str:
+def _explained(error: Exception) -> tuple[str, str]:
+    """Fault and remedy in words."""
     source = getattr(error, "source", error)  # what the client met
     status = getattr(error, "status_code", None)
     message = " ".join(str(source).split())[:200]
     if isinstance(error, ResponseHandlingException) and not isinstance(source, ValueError):
-        return f"the server does not answer ({message}); remedy: start it, or mend the address"
+        return f"the server does not answer ({message})", "start it, or mend the address"
     if status in (401, 403):
-        return f"the server refuses the key; remedy: export {API_KEY}=..., one that may do this"
+        return "the server refuses the key", f"export {API_KEY}=..., one that may do this"
     if "no space left" in message.lower():
-        return "the server's disk is full; remedy: free some space and run it again"
+        return "the server's disk is full", "free some space and run it again"
     if isinstance(source, ValueError) or status == 404:
-        return f"no answer of Qdrant's ({message}); remedy: mend the address"
-    return f"the server cannot do this ({message}); remedy: see its log, then run it again"
+        return f"no answer of Qdrant's ({message})", "mend the address"
+    return f"the server cannot do this ({message})", "see its log, then run it again"
 
 
 def _id(*parts: str) -> str:

@@ -138,8 +138,8 @@ def _decode(content: bytes, is_known_text: bool) -> str:
         if not is_known_text:
             raise NotText("binary, or text in an encoding other than UTF-8") from None
         raise InputError(
-            f"not {encoding.removesuffix('-sig').upper()} (byte {error.start}); remedy: convert "
-            "it, for example with iconv -f latin1 -t utf-8"
+            f"not {encoding.removesuffix('-sig').upper()} (byte {error.start})",
+            remedy="convert it, for example with iconv -f latin1 -t utf-8",
         ) from None
 
 
@@ -150,7 +150,7 @@ def _read_pdf(content: bytes) -> Iterator[Passage]:
     try:
         reader = pypdf.PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
-            raise InputError("an encrypted PDF; remedy: save it without its password")
+            raise InputError("an encrypted PDF", remedy="save it without its password")
         for number, page in enumerate(reader.pages, start=1):
             text = page.extract_text().encode("utf-8", "replace").decode()
             yield Passage(text, heading=f"page {number}")
@@ -158,4 +158,4 @@ def _read_pdf(content: bytes) -> Iterator[Passage]:
         raise
     except Exception as error:  # pypdf raises whatever a damaged file makes it meet
         reason = str(error) or type(error).__name__
-        raise InputError(f"no readable PDF ({reason}); remedy: save it again") from None
+        raise InputError(f"no readable PDF ({reason})", remedy="save it again") from None

@@ -110,9 +110,9 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
             real = path.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "a link that leads to itself"
-            raise InputError(f"{path}: {reason}; remedy: name a file or folder") from None
+            raise InputError(reason, where=path, remedy="name a file or folder") from None
         except ValueError:
-            raise InputError(f"{path!r}: no name of a file; remedy: name one") from None
+            raise InputError("no name of a file", where=f"{path!r}", remedy="name one") from None
         if not real.is_dir():
             root, name = text_of(real.parent), text_of(real.name)
             if found.scopes.setdefault(root, set()) is not None:
@@ -123,7 +123,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         if found.scopes.get(root, ()) is None:
             continue  # named twice
         if root in found.scopes:
-            raise InputError(f"{path}: a file in it is named, too; remedy: name one of them")
+            raise InputError("a file in it is named, too", where=path, remedy="name one of them")
         found.scopes[root] = None
         _walk(found, root, real, exclude.resolve() if exclude else None)
     _refuse_nested(found)
@@ -135,7 +135,7 @@ def _refuse_nested(found: Scan) -> None:
     for root in found.scopes:
         for other in found.scopes:
             if root != other and found.scopes[other] is None and is_below(root, other):
-                raise InputError(f"{root}: lies in {other}; remedy: name one of them")
+                raise InputError(f"lies in {other}", where=root, remedy="name one of them")
 
 
 def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:

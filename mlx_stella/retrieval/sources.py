@@ -45,11 +45,13 @@ def scan_sources(
         for other, source in sources.items():
             if root != other and source["names"] is None and is_below(root, other):
                 raise InputError(
-                    f"{root}: lies in {other}, which the index holds; remedy: index that folder"
+                    f"lies in {other}, which the index holds",
+                    where=root,
+                    remedy="index that folder",
                 )
             if _takes_over(found, root, other) and globs:
                 raise InputError(
-                    f"{root}: holds {other}, which the index has by itself; remedy: no --glob"
+                    f"holds {other}, which the index has by itself", where=root, remedy="no --glob"
                 )
     return found
 

@@ -92,8 +92,10 @@ def parse_filter(text: str) -> Filter:
     field, equals, pattern = text.partition("=")
     if not equals or field not in FILTER_FIELDS:
         raise InputError(
-            f"filter {text!r}: not understood; remedy: FIELD=PATTERN with * and ?, such as "
-            f"'file=docs/*'; fields are {', '.join(FILTER_FIELDS)}"
+            "not understood",
+            where=f"filter {text!r}",
+            remedy="FIELD=PATTERN with * and ?, such as 'file=docs/*'; fields are "
+            f"{', '.join(FILTER_FIELDS)}",
         )
     return Filter(field, pattern)
 

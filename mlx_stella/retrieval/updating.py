@@ -96,8 +96,10 @@ class _Run:
                 self._index_file(file)
             except reading.NotText as reason:
                 self.report.skipped.append(Note(file.key, str(reason)))
-            except (OSError, InputError) as error:
-                self._give_up(file.key, getattr(error, "strerror", None) or str(error))
+            except OSError as error:
+                self._give_up(file.key, error.strerror or str(error))
+            except InputError as error:
+                self._give_up(file.key, str(error))
         self._flush()
         self._remove_missing()
         self.report.files = len(stored_versions(self._store)) + len(self.report.empty)
@@ -263,7 +265,7 @@ def _mark_last(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, bool]]:
 
 def _check_unchanged(file: SourceFile, before: tuple[int, int]) -> None:
     if _last_change(file) != before:
-        raise InputError("changed while it was read; remedy: run it again")
+        raise InputError("changed while it was read", remedy="run it again")
 
 
 def _last_change(file: SourceFile) -> tuple[int, int]:

@@ -195,7 +195,7 @@ def test_texts_that_give_no_vector_are_found(bad, monkeypatch):
         for window in [*windows_of(texts, 8), None]:
             if ahead is not None:
                 if bad & set(ahead.ravel().astype(int)):
-                    raise VectorError("text 0: not finite")
+                    raise VectorError("not finite", row=0)
                 yield ahead
             ahead = window
 

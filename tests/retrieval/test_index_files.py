@@ -364,8 +364,8 @@ def test_a_value_of_parquet_that_python_cannot_hold_is_a_fault_of_its_row(tmp_pa
     found = list(tables.read_entries(path, "text", lambda number: True))
     assert [entry.text for entry in found[::3]] == ["tea", "water"]
     assert [found[1].line, found[2].line] == [2, 3]
-    assert "field 'text' cannot be read ('utf-8' codec" in found[1].reason
-    assert "field 'id' cannot be read" in found[2].reason
+    assert "field 'text' cannot be read ('utf-8' codec" in found[1].fault
+    assert "field 'id' cannot be read" in found[2].fault
     with pytest.raises(InputError, match=r"^row 2: field 'text' cannot be read .*; remedy: "):
         read(path)
 
@@ -378,11 +378,11 @@ def test_a_row_of_csv_is_a_row_whatever_is_in_it(tmp_path):
     entries = list(tables.read_entries(path, "text", lambda number: True))
     found = [(e.text, e.line, e.lines, e.record) for e in entries if isinstance(e, tables.TableRow)]
     assert found == [("d", 6, 1, "2"), ("e\n\nf", 8, 3, "3"), ("g", 12, 1, "5"), ("h", 13, 1, "")]
-    reason = "remedy: convert the file, for example with iconv -f latin1 -t utf-8"
+    remedy = "convert the file, for example with iconv -f latin1 -t utf-8"
     assert [entry for entry in entries if isinstance(entry, tables.Fault)] == [
-        tables.Fault(2, "", f"not UTF-8 (byte 0xff); {reason}"),
-        tables.Fault(11, "", f"not UTF-8 (byte 0xfe); {reason}"),
-        tables.Fault(14, "", "not CSV (unexpected end of data); remedy: mend it"),
+        tables.Fault(2, "", "not UTF-8 (byte 0xff)", remedy),
+        tables.Fault(11, "", "not UTF-8 (byte 0xfe)", remedy),
+        tables.Fault(14, "", "not CSV (unexpected end of data)", "mend it"),
     ]
 
 
