@@ -21,6 +21,7 @@ import ctypes
 import importlib.util
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 from mlx_stella.errors import StellaWarning
@@ -85,10 +86,21 @@ def _opened(path: str, prefix: str = "") -> ctypes.CDLL:
 
 
 def set_threads(count: int) -> None:
-    """Threads that one product uses, where several products run side by side."""
-    for name in (f"{_PREFIX}openblas_set_num_threads", "openblas_set_num_threads"):
-        if _library is not None and hasattr(_library, name):
-            getattr(_library, name)(count)
+    """Threads that one product uses, where several products run side by side.
+
+    No more than the library took at first: it knows OPENBLAS_NUM_THREADS, and which cores this
+    process may use.
+    """
+    if _library is not None:
+        prefix = _PREFIX if hasattr(_library, f"{_PREFIX}openblas_set_num_threads") else ""
+        most = _most_threads(_library, prefix)
+        getattr(_library, f"{prefix}openblas_set_num_threads")(min(count, most))
+
+
+@cache
+def _most_threads(library: ctypes.CDLL, prefix: str) -> int:
+    """Threads before the first call of :func:`set_threads`."""
+    return getattr(library, f"{prefix}openblas_get_num_threads")()
 
 
 def warn_if_slow() -> None:
