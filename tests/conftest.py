@@ -4,6 +4,9 @@ import os
 
 os.environ["MLX_ENABLE_TF32"] = "0"  # before MLX is imported: float32 means float32 here
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker a core: two threads each would wait for one another by spinning.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import importlib.util
 import shutil
@@ -12,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from support import CHECKPOINTS, SHARED
+
+import mlx_stella  # noqa: F401  # chooses the BLAS; whatever test imports mlx.core first is too late
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -56,5 +56,5 @@ def test_what_is_refused(folder):
     assert "bad.parquet: no readable Parquet" in refused("bad.parquet")
     assert "none.csv: No such file" in refused("none.csv")
     with mock.patch.dict(packages.EXTRAS, search=("no_such_package",)):
-        assert "pip install 'mlx-stella[search]'" in refused("in.parquet")
+        assert f"remedy: {packages.installation('search')}\n" in refused("in.parquet")
     assert not (folder / "out.npy").exists()

@@ -25,6 +25,25 @@ def attention_reference(q, k, v, mask):
     return out.swapaxes(1, 2).reshape(q.shape[0], q.shape[2], -1)
 
 
+def attention_error(q, k, v, mask):
+    """What float32 loses of the reference: rounding errors of n terms add up to some √n of them.
+
+    A rounding loses 2**-24 at most, and half of it on average. Errors of the scores move weight
+    between the values; what they move counts by its distance from the mean. The sums of the values
+    lose by their length. Four more roundings each: of the inputs, of softmax's parts. The order in
+    which a BLAS adds changes the error, but not this size of it (measured: 0.3 to 0.6 of it).
+    """
+    repeats = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
+    length, head_dim = q.shape[-2:]
+    weights = softmax(np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(head_dim), -np.inf))
+    sizes = np.abs(q) @ np.abs(k).swapaxes(-1, -2) / np.sqrt(head_dim)
+    away = np.abs(v[..., None, :, :] - (weights @ v)[..., :, None, :])
+    moved = ((weights * sizes)[..., None, :] @ away)[..., 0, :]
+    lost = (np.sqrt(length) + 4) * (weights @ np.abs(v)) + (np.sqrt(head_dim) + 4) * moved
+    return (2**-25 * lost).swapaxes(1, 2).reshape(q.shape[0], q.shape[2], -1)
+
+
 @pytest.mark.parametrize("length", [1, 31, 32, 128, 257])
 def test_attention(length):
     q = rng.normal(size=(2, 6, length, 16))
@@ -34,7 +53,9 @@ def test_attention(length):
     mask = layers.key_mask(mx.array(real))
     got = layers.attention(*(mx.array(x, mx.float32).swapaxes(1, 2) for x in (q, k, v)), mask)
     expected = attention_reference(q, k, v, real[:, None, None, :])
-    assert np.abs(np.array(got)[real] - expected[real]).max() <= 1e-6
+    # 1e-6 but where float32 itself may lose more, as MLX's own BLAS did at 257: 1.11e-6.
+    allowed = np.maximum(1e-6, attention_error(q, k, v, real[:, None, None, :]))
+    assert (np.abs(np.array(got) - expected) <= allowed)[real].all()
 
 
 def test_attention_in_blocks_of_queries(monkeypatch):
