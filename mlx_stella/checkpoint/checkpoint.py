@@ -24,7 +24,8 @@ from mlx_stella.checkpoint.tokenization import Tokenizer
 from mlx_stella.checkpoint.weights import DTYPES, Assembly, assemblies, fill, fill_lazily
 from mlx_stella.config import is_positive, read_object
 from mlx_stella.errors import ConfigError
-from mlx_stella.models import Architecture, architecture, formats
+from mlx_stella.models import formats
+from mlx_stella.models.architectures import Architecture, architecture
 from mlx_stella.models.args import BackboneArgs
 from mlx_stella.models.formats import Format
 from mlx_stella.models.heads import PoolingMode

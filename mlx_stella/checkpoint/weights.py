@@ -14,7 +14,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_stella.errors import WeightsError
-from mlx_stella.models import Architecture, Folds, formats
+from mlx_stella.models import formats
+from mlx_stella.models.architectures import Architecture, Folds
 from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import Embedding, Linear
 from mlx_stella.models.quantized import Packed, QuantizedEmbedding, QuantizedLinear

@@ -123,7 +123,7 @@ def test_a_key_nobody_knows_gets_a_warning(copy_of):
 @pytest.mark.parametrize("name", ["stella_en_1.5B_v5", "stella_en_400M_v5", "NV-Embed-v2"])
 @pytest.mark.shared
 def test_the_genuine_configs_hold_no_unknown_key(name, shared):
-    from mlx_stella.models import architecture
+    from mlx_stella.models.architectures import architecture
 
     file = shared / "configs" / name / "config.json"
     config = json.loads(file.read_text())

@@ -1,0 +1,63 @@
+"""The architectures, by the ``model_type`` of their config.json. The table is closed.
+
+A new architecture is one file beside these and one line here. Each file has
+
+    ModelArgs   the settings that the arithmetic depends on, read from config.json
+    Model       (B, L) token ids -> (B, L, D) hidden states
+    RENAMES     part of a tensor's name in the checkpoint -> in the model; None: dropped on purpose
+    FUSED       part of a parameter's name -> the tensors stacked along its rows
+    folded      where parameters are computed from several tensors
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_stella.errors import ConfigError
+from mlx_stella.models import bert, new, nv_embed, qwen2
+from mlx_stella.models.args import BackboneArgs
+
+Folds = Mapping[str, tuple[tuple[str, ...], Callable[..., mx.array]]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What one model file offers the loader."""
+
+    args: type[BackboneArgs]
+    model: Callable[[Any], nn.Module]
+    renames: Mapping[str, str | None]
+    fused: Mapping[str, tuple[str, ...]]
+    folded: Callable[[Any], Folds] = lambda args: {}
+
+
+_NEW = Architecture(new.ModelArgs, new.Model, new.RENAMES, new.FUSED)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "bert": Architecture(bert.ModelArgs, bert.Model, bert.RENAMES, bert.FUSED),
+    "gte": _NEW,
+    "new": _NEW,
+    "nvembed": Architecture(
+        nv_embed.ModelArgs, nv_embed.Model, nv_embed.RENAMES, nv_embed.FUSED, nv_embed.folded
+    ),
+    "qwen2": Architecture(qwen2.ModelArgs, qwen2.Model, qwen2.RENAMES, qwen2.FUSED),
+}
+
+
+def architecture(config: Mapping[str, Any], file: Path) -> Architecture:
+    """The architecture a config.json asks for.
+
+    Raises:
+        ConfigError: its model_type is missing or not in the table.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        raise ConfigError(
+            f"model_type {model_type!r} is not implemented; known: {', '.join(ARCHITECTURES)}",
+            where=file,
+        )
+    return ARCHITECTURES[model_type]
