@@ -12,7 +12,10 @@ from urllib.parse import unquote, urlsplit
 from mlx_stella.errors import MissingExtraError
 
 EXTRAS = {
-    "search": ("lancedb", "pyarrow", "semantic_text_splitter", "pypdf", "pathspec"),
+    "search": (
+        *("lancedb", "pyarrow", "semantic_text_splitter", "pypdf", "pathspec"),
+        *("markdown_it", "tree_sitter"),
+    ),
     "qdrant": ("qdrant_client",),
 }
 """The extras of pyproject.toml, and packages that show that they are installed."""

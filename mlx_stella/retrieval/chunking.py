@@ -5,28 +5,15 @@ The sizes are counted by the model's own tokenizer; the joints are semantic-text
 
 import bisect
 import hashlib
-import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlx_stella.checkpoint.tokenization import Tokenizer
-from mlx_stella.retrieval.headings import headings_of
+from mlx_stella.retrieval.headings import markdown_headings
 from mlx_stella.retrieval.reading import Passage
-
-_GRAMMARS = {
-    "python": ("tree_sitter_python", "language"),
-    "javascript": ("tree_sitter_javascript", "language"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-    "rust": ("tree_sitter_rust", "language"),
-    "go": ("tree_sitter_go", "language"),
-    "c": ("tree_sitter_c", "language"),
-    "cpp": ("tree_sitter_cpp", "language"),
-    "java": ("tree_sitter_java", "language"),
-    "swift": ("tree_sitter_swift", "language"),
-    "bash": ("tree_sitter_bash", "language"),
-}
+from mlx_stella.retrieval.syntax import grammar, is_code, outline
 
 BLOCK = 2**18
 """Characters of a text that are split at once. Where a text has no joints, as minified code has
@@ -78,9 +65,9 @@ class Chunker:
         if not text.strip():
             return
         newlines = [match.start() for match in re.finditer("\n", text)]
-        headings = headings_of(passage)
+        headings, deep = _headings(passage)
         starts = [start for start, _ in headings]
-        for start, chunk in self._pieces(text, passage.kind):
+        for start, chunk in self._pieces(text, passage.kind, deep):
             if not chunk.strip():
                 continue
             above = bisect.bisect_right(starts, start)
@@ -90,14 +77,16 @@ class Chunker:
             lines = passage.row or [_line(passage, number) for number in (first, last)]
             yield Chunk(chunk, *lines, heading, passage.record)
 
-    def _pieces(self, text: str, kind: str) -> Iterator[tuple[int, str]]:
-        """Position and text of each chunk."""
+    def _pieces(self, text: str, kind: str, deep: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Position and text of each chunk; code that is nested too deep is cut as prose is."""
         if kind == "text" and self._fits(text):
             yield len(text) - len(text.lstrip()), text.strip()
             return
-        splitter, start = self._splitter(kind), 0
+        start = 0
         while start < len(text):
             end = _block_end(text, start)
+            first, last = bisect.bisect_right(deep, start), bisect.bisect_left(deep, end)
+            splitter = self._splitter("text" if first < last or first % 2 else kind)
             for position, chunk in splitter.chunk_indices(text[start:end]):
                 yield start + position, chunk
             start = end
@@ -114,15 +103,22 @@ class Chunker:
             settings = (self._tokenizer.definition, self._tokens, self._overlap)
             if kind == "markdown":
                 make = splitters.MarkdownSplitter.from_huggingface_tokenizer_str
-            elif kind in _GRAMMARS:
-                module, function = _GRAMMARS[kind]
-                language = getattr(importlib.import_module(module), function)()
+            elif is_code(kind):
                 make = splitters.CodeSplitter.from_huggingface_tokenizer_str
-                settings = (language, *settings)
+                settings = (grammar(kind), *settings)
             else:
                 make = splitters.TextSplitter.from_huggingface_tokenizer_str
             self._splitters[kind] = make(*settings)
         return self._splitters[kind]
+
+
+def _headings(passage: Passage) -> tuple[list[tuple[int, str]], Sequence[int]]:
+    """Position and words of what stands above a piece of a text; what is nested too deep."""
+    if passage.kind == "markdown":
+        return markdown_headings(passage.text), ()
+    if is_code(passage.kind):
+        return outline(passage.text, passage.kind)
+    return [], ()
 
 
 def _block_end(text: str, start: int) -> int:

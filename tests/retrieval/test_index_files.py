@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from mlx_stella.errors import InputError
 from mlx_stella.files import tables
 from mlx_stella.retrieval import chunking, reading, scanning
 from mlx_stella.retrieval.chunking import Chunker
-from mlx_stella.retrieval.headings import headings_of
 from mlx_stella.retrieval.scanning import Key, SourceFile, scan
 
 ODD_NAMES = [
@@ -279,33 +277,6 @@ def test_paths_that_cannot_be_scanned(tmp_path):
         scan([tmp_path, tmp_path / "sub"])
 
 
-def test_pages_keep_their_lines_and_headings(tmp_path):
-    page = tmp_path / "page.html"
-    page.write_text(
-        "<html><head><title>Tea</title><style>p {}</style>\n<script>bad()</script></head>\n"
-        "<body><h1>Green\n<b>tea</b></h1><p>Leaves &amp; water.</p>\n\n<p>Hot</p></body></html>"
-    )
-    (passage,) = read(page)
-    assert passage.text.split() == "Tea # Green tea Leaves & water. Hot".split()
-    lines = dict(zip(passage.text.split("\n"), passage.lines, strict=True))
-    assert lines["Tea"] == 1 and lines["# Green tea"] == 3
-    assert lines["Leaves & water."] == 4 and lines["Hot"] == 6
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "<head><title>Tea</title><meta name=a><script>bad()</script><h1>Green</h1><p>Hot",
-        "<html><head><title>Tea<style>bad {}</style><script>bad()</script><h1>Green</h1>Hot",
-        "<title>Tea</title><h1>Green</h1><svg><title>bad</title></svg>Hot",
-        "<head><noscript><style>bad</style><title>bad</title><body>Tea<h1>Green</h1>Hot",
-    ],
-)
-def test_pages_may_lack_tags(tmp_path, page):
-    (tmp_path / "page.html").write_text(page)
-    assert read(tmp_path / "page.html")[0].text.split() == "Tea # Green Hot".split()
-
-
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_rows(tmp_path, name):
     path = tmp_path / name
@@ -498,57 +469,6 @@ def test_a_definition_is_the_heading_of_code(tmp_path):
     passage = reading.Passage(source, "python")
     chunks = list(Chunker(TOKENIZER, 24, 0).chunks(passage))
     assert chunks[-1].heading in ("def brew(self, leaves)", "class Tea")
-
-
-def headings(text, kind) -> dict[str, str]:
-    """The heading of each line that is a single word."""
-    passage = reading.Passage(text, kind)
-    found = headings_of(passage)
-    starts = {line.start(): line.group() for line in re.finditer(r"^ *\w+$", text, re.MULTILINE)}
-    return {
-        word.strip(): next((title for at, title in reversed(found) if at <= start), "")
-        for start, word in starts.items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Any tea\n===\na\n\n  Green!\n---\nb\n", {"a": "Any tea", "b": "Any tea > Green!"}),
-        ("   # C#\na\n    # code\nb\n# Tea ##\nc", {"a": "C#", "b": "C#", "c": "Tea"}),
-        ("# A\n```\n```python\n# B\n```\na\n", {"a": "A"}),
-        ("# A\n````\n```\n# B\n~~~~\n````  \n# C\na\n", {"a": "C"}),
-        ("# A\n```in line```\n# B\na\n", {"a": "B"}),
-        ("---\ntitle: x\n---\na\n\n- item\n---\nb\n\n> said\n---\nc", {"a": "", "b": "", "c": ""}),
-        ("two lines\nof prose\n---\n\n---\na\n", {"a": ""}),
-    ],
-)  # fmt: skip
-def test_headings_of_markdown(text, expected):
-    assert headings(text, "markdown") == expected
-
-
-def test_headings_of_python_end_with_their_block():
-    text = (
-        "import os\na\nclass Tea(Leaf):\n    b\n    def brew(\n        self\n    ):\n        c\n"
-        '        """\n        class of leaves, module of water\n        """\n# note\n        d\n'
-        "    e\n\nf\nasync def pour():\n    g\n"
-    )
-    found = headings(text, "python")
-    assert found.pop("self") == "def brew("
-    brew, tea = "def brew(", "class Tea(Leaf)"
-    expected = {"a": "", "b": tea, "c": brew, "d": brew, "e": tea, "f": "", "g": "async def pour()"}
-    assert found == expected
-
-
-def test_each_language_has_its_own_definitions():
-    for kind, line, heading in (
-        ("rust", "pub(crate) fn brew(tea: Tea) {", "pub(crate) fn brew(tea"),
-        ("go", "type Tea struct {", "type Tea struct"),
-        ("java", "public final class Tea {", "public final class Tea"),
-        ("c", "function of time", ""),
-        ("bash", "class of its own", ""),
-    ):
-        assert headings(f"{line}\nx\n", kind)["x"] == heading
 
 
 def test_white_space_gives_no_chunk():
