@@ -5,6 +5,8 @@ model = load("stella-400m")
 vectors = model.encode_document(["Green tea is made from unoxidised leaves."])
 """
 
+from importlib import import_module
+
 from mlx_stella.machine import blas
 
 blas.prefer_fast_blas()  # before anything imports mlx.core; see blas.py
@@ -38,6 +40,8 @@ __all__ = [
     "MissingExtraError",
     "ModelNotFoundError",
     "OutputError",
+    "Prepared",
+    "Settings",
     "StellaError",
     "StellaWarning",
     "StoreError",
@@ -48,14 +52,16 @@ __all__ = [
 ]
 
 
+_LATE = {
+    "Encoder": "mlx_stella.encoding.encoder",
+    "Prepared": "mlx_stella.encoding.prepared",
+    "Settings": "mlx_stella.encoding.settings",
+    "load": "mlx_stella.loading",
+}
+
+
 def __getattr__(name: str) -> object:
     """Import the encoder, and with it MLX, when it is first asked for: ``--help`` needs neither."""
-    if name == "Encoder":
-        from mlx_stella.encoding.encoder import Encoder
-
-        return Encoder
-    if name == "load":
-        from mlx_stella.loading import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)

@@ -72,7 +72,7 @@ class MtebModel(AbsEncoder):
                 "name": hub.resolve(directory).repo or f"mlx-stella/{Path(name).name}",
                 "revision": revision_of(directory) or fingerprint(directory),
                 "embed_dim": self.dim,
-                "max_tokens": checkpoint.max_seq_length,
+                "max_tokens": self.model.max_seq_length,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "use_instructions": checkpoint.prompts.takes_instructions,
                 "experiment_kwargs": {"dim": self.dim, "dtype": self.model.dtype},

@@ -10,7 +10,7 @@ from mlx_stella.bulk.input_file import InputFile
 from mlx_stella.checkpoint import origin
 from mlx_stella.checkpoint.origin import Origin
 from mlx_stella.encoding.encoder import Encoder
-from mlx_stella.encoding.settings import EncodeOptions
+from mlx_stella.encoding.settings import Settings
 from mlx_stella.errors import OutputError, StoreError
 
 NAME = "manifest.json"
@@ -31,7 +31,7 @@ class Manifest:
         rows: of the input; part_rows: of each part but the last.
         origin: the model.
         dim: the size of the vectors, which names the Dense head; dtype: what they were made in.
-        prompt, normalize, max_length, on_long: as ``Encoder.encode`` takes them.
+        prompt, normalize, max_length, on_long: as in ``Settings``, where a prompt is a prefix.
     """
 
     format: int
@@ -110,13 +110,13 @@ def settle(
     name: str,
     version: str,
     part_rows: int,
-    options: EncodeOptions,
+    settings: Settings,
 ) -> Manifest:
     """The manifest of a folder, written if there is none yet.
 
     Args:
         name: what the encoder was loaded by.
-        options: what the encoder is called with.
+        settings: what the encoder is called with; one size.
 
     Raises:
         StoreError: the folder was made of something else, or otherwise; the difference is named.
@@ -125,8 +125,7 @@ def settle(
     """
     made = read(folder)
     is_known = made and (made.input_blake2b, made.field) == (source.blake2b, source.field)
-    dim, max_length = options.get("dim"), options.get("max_length")
-    prompt = [options.get(key) for key in ("prompt_name", "prompt", "instruction")]
+    (dim,) = settings.sizes
     wanted = Manifest(
         format=FORMAT,
         version=version,
@@ -137,12 +136,12 @@ def settle(
         rows=made.rows if is_known else 0 if made else source.count(),
         part_rows=made.part_rows if made else part_rows,
         origin=Origin.of(name, encoder.checkpoint.directory),
-        dim=encoder.default_dim if dim is None else dim,
+        dim=dim,
         dtype=encoder.dtype,
-        prompt=encoder.checkpoint.prompts.choose(*prompt),
-        normalize=options.get("normalize", True),
-        max_length=encoder.checkpoint.max_seq_length if max_length is None else max_length,
-        on_long=options.get("on_long", "truncate"),
+        prompt=settings.prefix,
+        normalize=settings.normalize,
+        max_length=settings.max_length,
+        on_long=settings.on_long,
     )
     if made is None:
         _write(folder, wanted)

@@ -21,7 +21,7 @@ from mlx_stella.bulk.manifest import Manifest, settle
 from mlx_stella.bulk.ranks import Ranks
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.progress import Progress, Reporter
-from mlx_stella.encoding.settings import EncodeOptions
+from mlx_stella.encoding.settings import EncodeOptions, Settings
 from mlx_stella.encoding.windows import WINDOW_TEXTS
 from mlx_stella.files import lock
 from mlx_stella.files.tables import Fault, TableRow
@@ -64,7 +64,7 @@ def embed_file(
 
     Args:
         name: what the encoder was loaded by.
-        options: as ``Encoder.encode_stream`` takes them.
+        options: as ``Encoder.settings`` takes them.
 
     Raises:
         StoreError: the folder is being written to, or was made otherwise.
@@ -72,19 +72,19 @@ def embed_file(
         OutputError: a part cannot be written; those before it are in place.
         StellaError: another rank was lost.
     """
-    encoder.encode_stream((), **options)  # refuses options that no text could be embedded with
+    settings = encoder.settings(**options)
     is_first = ranks.rank == 0
     if not is_first:
         ranks.meet()
     with lock.writing(str(folder), together=not is_first) as share:
-        manifest = settle(folder, source, encoder, name, __version__, PART_ROWS, options)
+        manifest = settle(folder, source, encoder, name, __version__, PART_ROWS, settings)
         if is_first:
             share()
             ranks.meet()
         done = ranks.merge(_states(folder, manifest))
         mine = np.flatnonzero(done == 0)[ranks.rank :: ranks.size].tolist()
         before = sum(len(manifest.rows_of(part)) for part in np.flatnonzero(done))
-        run = _Run(source, folder, encoder, manifest, mine, tell, options)
+        run = _Run(source, folder, encoder, manifest, mine, tell, settings)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\d+ of \d+ texts were cut")  # told in the report
             run.embed()
@@ -108,10 +108,10 @@ class _Run:
         manifest: Manifest,
         mine: list[int],
         tell: Tell,
-        options: EncodeOptions,
+        settings: Settings,
     ):
         self._source, self._folder, self._encoder = source, folder, encoder
-        self._manifest, self._mine, self._options = manifest, mine, options
+        self._manifest, self._mine, self._settings = manifest, mine, settings
         total = sum(len(manifest.rows_of(part)) for part in mine)
         self._reporter = Reporter(tell(total), total)
         self.cut = 0
@@ -143,4 +143,4 @@ class _Run:
             self._reporter.add(progress.texts - last.texts, progress.tokens - last.tokens)
             last = progress
 
-        return self._encoder.encode_stream(texts, progress=note, **self._options)
+        return self._encoder.encode_stream(texts, settings=self._settings, progress=note)

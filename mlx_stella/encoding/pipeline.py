@@ -8,11 +8,11 @@ nearly done before the next one started.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import islice
 from typing import TypeVar
 
 import mlx.core as mx
@@ -27,53 +27,65 @@ U = TypeVar("U")
 _CORES = os.cpu_count() or 1
 _MOST_STREAMS = 8  # two were measured; more are expected to be short of memory bandwidth
 
+_device = threading.RLock()
+"""Held while batches are computed: streams and the number of BLAS threads are the process's.
+
+A thread may take it twice, since whoever is told of the progress may embed something, too.
+"""
+
 
 def run(
-    batches: Iterable[T], forward: Callable[[T], Sequence[mx.array]]
-) -> Iterator[tuple[T, list[np.ndarray]]]:
-    """Evaluate ``forward(batch)`` for each batch; yields (batch, arrays) in order.
+    batches: Sequence[T],
+    forward: Callable[[T], Sequence[mx.array]],
+    take: Callable[[T, list[np.ndarray]], None],
+) -> None:
+    """Evaluate ``forward(batch)`` for each batch and pass (batch, arrays) on, in order.
 
-    One group of batches is computed while the one before it is read back.
+    One group of batches is computed while the one before it is read back. Other threads that call
+    this wait for their turn. Nothing is in flight any more when it returns or raises.
     """
-    batches = iter(batches)
-    in_flight: deque = deque()
-    streams = _streams()
-    while group := list(islice(batches, len(streams))):
-        if cpu.is_needed():
-            blas.set_threads(max(1, _CORES // len(group)))
-        outputs = []
-        for stream, batch in zip(streams, group, strict=False):
-            with mx.stream(stream):
-                outputs.append(forward(batch))
-        mx.async_eval(outputs)
-        in_flight.append((group, outputs))
-        if len(in_flight) > 1:
-            yield from _read(*in_flight.popleft())
-    while in_flight:
-        yield from _read(*in_flight.popleft())
+    in_flight: deque[tuple[Sequence[T], list[Sequence[mx.array]]]] = deque()
+
+    def read() -> None:
+        for batch, arrays in zip(*in_flight.popleft(), strict=True):
+            take(batch, [np.array(array) for array in arrays])
+
+    with _device:
+        streams = _streams(mx.default_device().type, width())
+        try:
+            for start in range(0, len(batches), len(streams)):
+                group = batches[start : start + len(streams)]
+                if cpu.is_needed():
+                    blas.set_threads(max(1, _CORES // len(group)))
+                outputs = []
+                for stream, batch in zip(streams, group, strict=False):
+                    with mx.stream(stream):
+                        outputs.append(forward(batch))
+                mx.async_eval(outputs)
+                in_flight.append((group, outputs))
+                if len(in_flight) > 1:
+                    read()
+            while in_flight:
+                read()
+        except BaseException:
+            for stream in streams:
+                mx.synchronize(stream)
+            raise
 
 
 def width() -> int:
     """How many batches are computed side by side."""
-    return len(_streams())
-
-
-def _streams() -> Sequence:
-    """What to build graphs on: streams of the CPU, or the device's one and only."""
-    return _cpu_streams() if cpu.is_needed() else [mx.default_device()]
+    return min(_CORES, _MOST_STREAMS) if cpu.is_needed() else 1
 
 
 @cache
-def _cpu_streams() -> Sequence:
-    """Made once a process: MLX keeps a thread for each stream in each thread that uses it."""
-    return [mx.new_thread_local_stream(mx.cpu) for _ in range(min(_CORES, _MOST_STREAMS))]
+def _streams(device: mx.DeviceType, count: int) -> Sequence[mx.Stream]:
+    """What to build graphs on, made once a process and shared by its threads, one at a time.
 
-
-def _read(
-    group: Sequence[T], outputs: Sequence[Sequence[mx.array]]
-) -> Iterator[tuple[T, list[np.ndarray]]]:
-    for batch, arrays in zip(group, outputs, strict=True):
-        yield batch, [np.array(array) for array in arrays]
+    MLX's other streams belong to the thread that made them: what one thread has left lazy, no
+    other could evaluate, and on a CPU each would leave a thread of its own behind.
+    """
+    return [mx.new_thread_unsafe_stream(device) for _ in range(count)]
 
 
 def ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

@@ -1,17 +1,41 @@
-"""What callers may pass: types for them, and checks that name what is wrong."""
+"""How texts are embedded: what callers may say, checked once and kept in one object."""
 
 import operator
-from collections.abc import Callable, Iterable
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
 
-from mlx_stella.encoding.progress import Progress
 from mlx_stella.errors import InputError
 
 OnLong = Literal["truncate", "error"]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How texts are embedded, with nothing left to decide. ``Encoder.settings`` makes them.
+
+    Attributes:
+        prefix: what goes before each text; "" for nothing.
+        sizes: of the vectors, each by a Dense head of its own.
+        normalize: whether vectors have unit length.
+        max_length: tokens of a text, special ones and prefix included.
+        on_long: what happens to longer texts.
+        budget: padded tokens that go through the model at once.
+        by_size: whether ``encode`` gives a dictionary from size to vectors, which it does where
+            ``dims`` were asked for; otherwise there is one size, and it gives its vectors.
+    """
+
+    prefix: str
+    sizes: tuple[int, ...]
+    normalize: bool
+    max_length: int
+    on_long: OnLong
+    budget: int
+    by_size: bool = False
+
+
 class EncodeOptions(TypedDict, total=False):
-    """What ``Encoder.encode`` takes besides texts and ``dims``; it says what each means."""
+    """The options that ``Encoder.settings`` takes besides ``dims``; it says what each means."""
 
     prompt_name: str | None
     prompt: str | None
@@ -21,15 +45,21 @@ class EncodeOptions(TypedDict, total=False):
     max_length: int | None
     on_long: OnLong
     max_batch_tokens: int | None
-    progress: Callable[[Progress], None] | None
 
 
-def rows(texts: Iterable[str]) -> list[str]:
-    """The texts as a list.
+def names_a_prompt(options: EncodeOptions) -> bool:
+    """Whether the caller chose a prompt in one of the three ways."""
+    return any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction"))
+
+
+def listed(texts: str | Iterable[str]) -> list[str]:
+    """The texts as a list, of one where they are one string.
 
     Raises:
         InputError: they are no iterable of strings.
     """
+    if isinstance(texts, str):
+        return [texts]
     if isinstance(texts, (bytes, bytearray)):
         raise InputError("texts are bytes", remedy="decode them, for example texts.decode()")
     try:
@@ -38,6 +68,28 @@ def rows(texts: Iterable[str]) -> list[str]:
         raise InputError(
             f"texts are a {type(texts).__name__}", remedy="a string or a list of strings"
         ) from None
+
+
+def one_or_several(
+    dim: int | None, dims: Sequence[int] | None, known: Sequence[int], default: int
+) -> tuple[int, ...]:
+    """The sizes that ``dim`` or ``dims`` ask for, among those a model has.
+
+    Raises:
+        InputError: both are given, or one that the model has not.
+    """
+    if dim is not None and dims is not None:
+        raise InputError("give dim or dims, not both")
+    if dims is not None and (isinstance(dims, (int, str)) or not list(dims)):
+        raise InputError(f"dims is {dims!r}", remedy="a list of sizes, such as [256, 1024]")
+    sizes = list(dims) if dims is not None else [default if dim is None else dim]
+    for size in sizes:
+        if size not in known or isinstance(size, float):
+            raise InputError(
+                f"this model has no vectors of {size} dimensions",
+                remedy=f"one of {', '.join(map(str, known))}",
+            )
+    return tuple(int(size) for size in sizes)
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
@@ -55,6 +107,12 @@ def whole(name: str, value: object, least: int, most: int) -> int:
     return number
 
 
-def names_a_prompt(options: EncodeOptions) -> bool:
-    """Whether the caller chose a prompt in one of the three ways."""
-    return any(options.get(key) is not None for key in ("prompt_name", "prompt", "instruction"))
+def one_of_on_long(value: OnLong) -> OnLong:
+    """The value, if it is one of ``on_long``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value not in get_args(OnLong):
+        raise InputError(f"on_long {value!r} is unknown", remedy=" or ".join(get_args(OnLong)))
+    return value

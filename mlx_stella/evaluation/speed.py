@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from mlx_stella.checkpoint.weights import DTYPES
+from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.settings import Settings
+from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import StellaWarning
 from mlx_stella.models.layers import Linear
 
@@ -77,7 +80,8 @@ def peak_flops(dtype: str, runs: int = 5) -> float:
 def texts_of_length(model: Encoder, length: int, count: int) -> list[str]:
     """Texts of little more than that many tokens; ``max_length`` cuts them to size."""
     phrase = "light on the water "
-    (few, many), _ = model.batch_shapes([phrase, phrase * 9], model.checkpoint.max_positions, None)
+    settings = model.settings(max_length=model.checkpoint.max_positions)
+    few, many = model.prepare([phrase, phrase * 9], settings).lengths
     repeats = -(-length * 8 // max(1, many - few))
     return [f"{number} " + phrase * repeats for number in range(count)]
 
@@ -97,6 +101,7 @@ def measure(
     Raises:
         InputError: as :meth:`Encoder.encode`.
     """
+    settings = model.settings(max_length=max_length, max_batch_tokens=max_batch_tokens)
     tokens = 0
 
     def count(progress) -> None:
@@ -104,16 +109,14 @@ def measure(
         tokens = progress.tokens
 
     def run() -> None:
-        model.encode(
-            texts, max_length=max_length, max_batch_tokens=max_batch_tokens, progress=count
-        )
+        model.encode(texts, settings=settings, progress=count)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StellaWarning)
         run()
         mx.reset_peak_memory()
         seconds = tuple(_time(run) for _ in range(runs))
-    lengths, padded = model.batch_shapes(texts, max_length, max_batch_tokens)
+    lengths, padded = _shapes(model, texts, settings)
     flops = sum(_flops(model, length) for length in lengths)
     return Measurement(
         name=name,
@@ -124,6 +127,16 @@ def measure(
         peak_share=flops / statistics.median(seconds) / peak,
         peak_memory_bytes=mx.get_peak_memory(),
     )
+
+
+def _shapes(model: Encoder, texts: Sequence[str], settings: Settings) -> tuple[list[int], int]:
+    """Tokens of each text, and the tokens computed for all of them, padding included."""
+    lengths, padded = [], 0
+    for _, rows in windows(texts):
+        window = model.prepare(rows, settings).lengths
+        lengths += window
+        padded += sum(window[batch[0]] * len(batch) for batch in plan(window, settings.budget))
+    return lengths, padded
 
 
 def _flops(model: Encoder, length: int) -> int:

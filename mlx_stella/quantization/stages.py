@@ -12,7 +12,8 @@ from mlx.utils import tree_unflatten
 from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.padding import Batch, pad
-from mlx_stella.encoding.windows import check_lengths
+from mlx_stella.encoding.prepared import prepare
+from mlx_stella.encoding.settings import Settings
 from mlx_stella.errors import WeightsError
 from mlx_stella.machine import blas
 from mlx_stella.models.layers import Backbone, Embedding, Linear, Step
@@ -142,11 +143,17 @@ def batches(checkpoint: Checkpoint, texts: Sequence[str]) -> list[Batch]:
     Raises:
         InputError: nothing of a text fits behind the prompt; it is numbered from 0.
     """
-    tokenizer, prompts = checkpoint.load_tokenizer(), checkpoint.prompts
-    limit, prefix = checkpoint.max_seq_length, prompts.choose(prompts.for_document(), None, None)
-    masked = tokenizer.prompt_length(prefix) if checkpoint.masks_prompt else 0
-    tokens = tokenizer.encode(list(texts), prefix, limit)
-    check_lengths(tokens, 0, limit, masked, "truncate")
-    ids = [text.ids for text in tokens]
-    groups = plan([len(row) for row in ids], BATCH_TOKENS)
-    return [pad([ids[row] for row in rows], masked, checkpoint) for rows in groups]
+    prompts = checkpoint.prompts
+    settings = Settings(
+        prefix=prompts.choose(prompts.for_document(), None, None),
+        sizes=(),
+        normalize=False,
+        max_length=checkpoint.max_seq_length,
+        on_long="truncate",
+        budget=BATCH_TOKENS,
+    )
+    prepared = prepare(checkpoint, checkpoint.load_tokenizer(), texts, settings)
+    return [
+        pad([prepared.ids[row] for row in rows], prepared.masked, checkpoint)
+        for rows in plan(prepared.lengths, settings.budget)
+    ]

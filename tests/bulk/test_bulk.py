@@ -21,6 +21,7 @@ from support.commands import fail, run, succeed
 from support.processes import COMMAND
 
 from mlx_stella import InputError, OutputError, StoreError, VectorError
+from mlx_stella.bulk import manifest
 from mlx_stella.bulk import run as bulk_run
 from mlx_stella.bulk.embedding import embed_rows
 from mlx_stella.bulk.parts import read_failed, read_vectors
@@ -87,10 +88,33 @@ def test_a_part_is_parquet_for_any_program(tmp_path, texts, encoder):
     assert table["row"].to_pylist() == list(range(16, 32))
     assert table["id"].to_pylist() == [f"d{row}" for row in range(16, 32)]
     assert np.float32(table["embedding"][3].as_py()).shape == (48,)
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["input"] == "in.jsonl" and manifest["rows"] == 40
-    assert manifest["part_rows"] == 16 and manifest["dtype"] == "float32"
-    assert manifest["model"] == MODEL
+    made = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert made["input"] == "in.jsonl" and made["rows"] == 40
+    assert made["part_rows"] == 16 and made["dtype"] == "float32"
+    assert made["model"] == MODEL
+
+
+@pytest.mark.parametrize(
+    "name, options, identity",
+    [
+        ("tiny-stella-zh-v2", {}, "33fb16c6b3f69893130eecf1890e8c5e"),
+        (
+            "tiny-stella-zh-v2",
+            {"max_length": 20, "normalize": False, "on_long": "truncate", "prompt": "about: "},
+            "18d871fa0ef546fd470e7bb909270dec",
+        ),
+        (
+            "tiny-stella-1.5b",
+            {"prompt_name": "s2p_query", "dim": 256},
+            "c05053b5cac1207d535d2e302987b990",
+        ),
+    ],
+)
+def test_the_identity_is_that_of_folders_made_before(tmp_path, name, options, identity):
+    lines = [f"{'light on the water ' * (number % 5)}{number}\n" for number in range(40)]
+    (tmp_path / "in.txt").write_text("".join(lines))
+    run_bulk(tmp_path / "in.txt", tmp_path / "out", load_tiny(name), **options)
+    assert manifest.read(tmp_path / "out").identity == identity
 
 
 def test_every_kind_of_file(tmp_path, texts, encoder):
@@ -284,7 +308,7 @@ def test_an_input_that_changes_meanwhile(tmp_path, texts, encoder):
 
     def changing(texts, **options):
         calls.append(1)
-        if len(calls) == 3:  # the first checks the options
+        if len(calls) == 2:
             with (tmp_path / "in.jsonl").open("a") as file:
                 file.write('{"text": "one more"}\n')
         return stream(texts, **options)
@@ -323,7 +347,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, texts, encoder):
 
     def limited(texts, **options):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
         return stream(texts, **options)
 
