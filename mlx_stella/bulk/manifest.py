@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from mlx_stella.checkpoint import origin
 from mlx_stella.checkpoint.origin import Origin
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.settings import Settings
-from mlx_stella.errors import OutputError, StoreError
+from mlx_stella.errors import StoreError
+from mlx_stella.files import atomic
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -144,7 +144,8 @@ def settle(
         on_long=settings.on_long,
     )
     if made is None:
-        _write(folder, wanted)
+        text = json.dumps(origin.to_json(wanted), indent=2) + "\n"
+        atomic.write_text(folder / NAME, text)
         return wanted
     if made.input_blake2b != wanted.input_blake2b:
         raise StoreError(
@@ -161,21 +162,3 @@ def settle(
     names = [f.name for f in fields(Manifest) if f.name not in (*_TOLD, "origin")]
     origin.refuse_differences(made, wanted, names, str(folder))
     return made
-
-
-def _write(folder: Path, manifest: Manifest) -> None:
-    temporary = folder / f".{NAME}"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(origin.to_json(manifest), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAME)
-    except OSError as error:
-        raise OutputError(
-            f"could not be written ({error.strerror or error})",
-            where=folder,
-            remedy="free some space or choose another place",
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,7 +18,8 @@ import pyarrow.parquet as parquet
 
 from mlx_stella.bulk import manifest as manifests
 from mlx_stella.bulk.manifest import Manifest
-from mlx_stella.errors import OutputError, StoreError
+from mlx_stella.errors import StoreError
+from mlx_stella.files import atomic
 from mlx_stella.files.tables import Fault, TableRow
 
 Numbered = tuple[int, TableRow]
@@ -65,36 +66,23 @@ def writing(folder: Path, number: int, manifest: Manifest) -> Iterator[Part]:
             ("embedding", pa.list_(pa.float32(), manifest.dim)),
         ]
     )
-    path = _part(folder, number)
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        with temporary.open("wb") as file:
-            # Vectors do not get smaller by a dictionary or compression, only slower to write.
-            with parquet.ParquetWriter(
-                file,
-                schema,
-                compression="none",
-                use_dictionary=False,
-                write_statistics=["row"],
-            ) as writer:
-                part = Part(writer, schema)
-                yield part
-                note = {"manifest": manifest.identity, "failed": len(part.failed)}
-                writer.add_key_value_metadata({_NOTE: json.dumps(note)})
-            _flush(file)
+    with atomic.whole(_part(folder, number)) as (file,):
+        # Vectors do not get smaller by a dictionary or compression, only slower to write.
+        with parquet.ParquetWriter(
+            file,
+            schema,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=["row"],
+        ) as writer:
+            part = Part(writer, schema)
+            yield part
+            note = {"manifest": manifest.identity, "failed": len(part.failed)}
+            writer.add_key_value_metadata({_NOTE: json.dumps(note)})
         if part.failed:
             _write_failed(_failed(folder, number), part.failed)
         else:
             _failed(folder, number).unlink(missing_ok=True)  # of an earlier part of this number
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"could not be written ({error.strerror or error})",
-            where=path,
-            remedy="free some space or choose another place, and run it again",
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def failures(folder: Path, number: int, manifest: Manifest) -> int | None:
@@ -152,19 +140,8 @@ def _failed(folder: Path, number: int) -> Path:
 
 
 def _write_failed(path: Path, failed: Sequence[tuple[int, Fault]]) -> None:
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for number, fault in sorted(failed, key=lambda pair: pair[0]):
-                row = {"row": number, "line": fault.line, "id": fault.record or None}
-                file.write(json.dumps(row | {"reason": fault.error.reason}) + "\n")
-            _flush(file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(file) -> None:
-    """To the disk, before the file is given its name: a loss of power leaves no empty part."""
-    file.flush()
-    os.fsync(file.fileno())
+    lines = []
+    for number, fault in sorted(failed, key=lambda pair: pair[0]):
+        row = {"row": number, "line": fault.line, "id": fault.record or None}
+        lines.append(json.dumps(row | {"reason": fault.error.reason}) + "\n")
+    atomic.write_text(path, "".join(lines))

@@ -23,7 +23,7 @@ from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.progress import Progress, Reporter
 from mlx_stella.encoding.settings import EncodeOptions, Settings
 from mlx_stella.encoding.windows import WINDOW_TEXTS
-from mlx_stella.files import lock
+from mlx_stella.files import atomic, lock
 from mlx_stella.files.tables import Fault, TableRow
 
 PART_ROWS = 4 * WINDOW_TEXTS
@@ -79,6 +79,7 @@ def embed_file(
     with lock.writing(str(folder), together=not is_first) as share:
         manifest = settle(folder, source, encoder, name, __version__, PART_ROWS, settings)
         if is_first:
+            atomic.clear_leftovers(folder)
             share()
             ranks.meet()
         done = ranks.merge(_states(folder, manifest))

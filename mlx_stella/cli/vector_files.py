@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from mlx_stella.cli.texts import Record
-from mlx_stella.errors import InputError, OutputError
+from mlx_stella.errors import InputError
+from mlx_stella.files import atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,39 +52,33 @@ def write_vectors(
     Raises:
         OutputError: the disk is full, say; then nothing is left behind.
     """
+    lines = _lines(records, blocks)
     if path is None:
-        _write_lines(sys.stdout, records, blocks)
+        for block in lines:
+            sys.stdout.writelines(block)
+            sys.stdout.flush()
         return
-    target = Path(os.path.realpath(path))  # a link keeps pointing to the file
-    temporary = target.with_name(f".mlx-stella-{os.getpid()}.part")
-    try:
+    with atomic.whole(path) as (file,):
         if path.suffix == ".npy":
-            import numpy as np
+            from mlx_stella.files import npy
 
-            vectors = np.concatenate([np.empty((0, dim), np.float32), *blocks])
-            with temporary.open("wb") as file:
-                np.save(file, vectors)
+            npy.begin(file, len(records), dim)
+            for vectors in blocks:
+                npy.add(file, vectors)
         else:
-            with temporary.open("w", encoding="utf-8") as file:
-                _write_lines(file, records, blocks)
-        temporary.replace(target)
-    except OSError as error:
-        raise OutputError(
-            f"could not be written ({error.strerror or error})",
-            where=path,
-            remedy="free some space or choose another place",
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+            for block in lines:
+                file.writelines(line.encode() for line in block)
 
 
-def _write_lines(file: TextIO, records: Iterable[Record], blocks: Iterable["np.ndarray"]) -> None:
+def _lines(records: Iterable[Record], blocks: Iterable["np.ndarray"]) -> Iterator[Iterator[str]]:
     """A line a vector: the object its text came in, and the vector as "embedding"."""
     record = iter(records)
     for block in blocks:
-        for vector in block.tolist():
-            fields = {k: v for k, v in next(record).fields.items() if k != "embedding"}
-            start = json.dumps(fields)[:-1] + (", " if fields else "")
-            numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits: a float32
-            file.write(f'{start}"embedding": [{numbers}]}}\n')
-        file.flush()
+        yield (_line(next(record), vector) for vector in block.tolist())
+
+
+def _line(record: Record, vector: list[float]) -> str:
+    fields = {k: v for k, v in record.fields.items() if k != "embedding"}
+    start = json.dumps(fields)[:-1] + (", " if fields else "")
+    numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits: a float32
+    return f'{start}"embedding": [{numbers}]}}\n'
