@@ -152,7 +152,7 @@ class Conversion:
             )
             facts = self._facts(target, place, size_bytes, peak_bytes, texts, rows)
             words = card.card(facts, rows, self.checkpoint.dims)
-            (place / "README.md").write_text(words, encoding="utf-8")
+            (place / destination.CARD).write_text(words, encoding="utf-8")
             (place / destination.PROOF).write_text(json.dumps(facts, indent=2) + "\n")
         return facts, rows
 
@@ -201,6 +201,7 @@ class Conversion:
         texts: Texts,
         rows: Sequence[Closeness],
     ) -> dict[str, Any]:
+        files = destination.files(place)
         return {
             "name": target.name,
             "source": self.source.repo,
@@ -212,7 +213,7 @@ class Conversion:
             "folded": any(piece.part is None for piece in self.pieces),
             "parameters": self.checkpoint.parameters,
             "bits_per_weight": 8 * size_bytes / self.checkpoint.parameters,
-            "size_bytes": sum(f.stat().st_size for f in place.rglob("*") if f.is_file()),
+            "size_bytes": sum((place / name).stat().st_size for name in files),
             "peak_memory_bytes": peak_bytes,
             "comparison": {
                 "texts": len(texts.texts),
@@ -220,6 +221,7 @@ class Conversion:
                 "dims": card.proof(rows),
             },
             "versions": {"mlx-stella": __version__, "mlx": mx.__version__},
+            "files": sorted([*files, destination.CARD, destination.PROOF]),
         }
 
     def _format_words(self) -> str | None:

@@ -13,10 +13,17 @@ from pathlib import Path
 
 from mlx_stella.errors import StoreError
 
+NAME = ".lock"
+"""Of the file in a folder that is written to."""
+
+
+class HeldError(StoreError):
+    """Another process holds the lock."""
+
 
 @contextlib.contextmanager
 def writing(uri: str, *, together: bool = False) -> Iterator[Callable[[], None]]:
-    """Hold the lock of an index, or of a folder of parts, while writing to it.
+    """Hold the lock of an index, a folder of parts or a conversion while writing to it.
 
     A folder holds its own lock; for an address elsewhere the lock is of this machine only.
 
@@ -27,13 +34,14 @@ def writing(uri: str, *, together: bool = False) -> Iterator[Callable[[], None]]
         A function that shares it from then on with those who ask for it ``together``.
 
     Raises:
-        StoreError: another process holds it, which is named; or the folder is not writable.
+        HeldError: another process holds it, which is named.
+        StoreError: the folder is not writable.
     """
     if "://" in uri:
         name = hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
         path = Path(tempfile.gettempdir()) / f"mlx-stella-{os.getuid()}-{name}.lock"
     else:
-        path = Path(uri) / ".lock"
+        path = Path(uri) / NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -61,7 +69,7 @@ def _take(descriptor: int, how: int, uri: str) -> None:
             raise StoreError(
                 f"cannot be locked ({error.strerror})", where=uri, remedy="a local disk"
             ) from None
-        raise StoreError(
+        raise HeldError(
             f"{_holder(descriptor)} is writing to it", where=uri, remedy="wait until it is done"
         ) from None
 
