@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlx_stella import __version__
 from mlx_stella.checkpoint import hub
 from mlx_stella.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from mlx_stella.checkpoint.origin import Origin, fingerprint, revision_of
 from mlx_stella.checkpoint.weights import DTYPES
 from mlx_stella.conversion import (
     calibration,
@@ -205,6 +206,7 @@ class Conversion:
         return {
             "name": target.name,
             "source": self.source.repo,
+            "origin": asdict(self._origin()),
             "licence": card.licence(self.source),
             "dtype": self.request.dtype,
             "format": self._format_words(),
@@ -223,6 +225,12 @@ class Conversion:
             "versions": {"mlx-stella": __version__, "mlx": mx.__version__},
             "files": sorted([*files, destination.CARD, destination.PROOF]),
         }
+
+    def _origin(self) -> Origin:
+        """Of the source; a folder by its name alone, as the record is made to be uploaded."""
+        directory = self.source.directory
+        name = self.source.repo or directory.resolve().name
+        return Origin(name, revision_of(directory), fingerprint(directory))
 
     def _format_words(self) -> str | None:
         if self.format is None or not self.chooses_widths:

@@ -2,56 +2,84 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from mlx_stella.checkpoint.checkpoint import Checkpoint
+from mlx_stella.checkpoint.origin import revision_of
 from mlx_stella.config import read_object
 from mlx_stella.conversion.plan import Piece
+from mlx_stella.errors import CheckpointError
 from mlx_stella.models.formats import Format
 
-_COPIED = ("*.json", "*.txt", "*.model", "*.py", "LICENSE*", "NOTICE*")
-# Written anew, or true of the source only.
-_NOT_COPIED = {"config.json", "model.safetensors.index.json", "conversion.json"}
+# Whatever else lies there may be the user's own, and the result is made to be uploaded.
+_COPIED = (
+    *("modules.json", "sentence_*_config.json", "config_sentence_transformers.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("tokenizer.model", "spiece.model", "sentencepiece*.model"),
+    *("vocab.json", "vocab.txt", "merges.txt", "generation_config.json"),
+    *("configuration*.py", "modeling*.py", "tokenization*.py", "LICENSE*", "NOTICE*"),
+)
+_COPIED_OF_MODULES = ("config.json", "model*.safetensors", "model.safetensors.index.json")
 
 
 def write(
     checkpoint: Checkpoint, folder: Path, dtype: str, default: Format | None, pieces: list[Piece]
 ) -> None:
-    """Write everything but weights of the backbone, the card and the proof into a folder."""
+    """Write everything but weights of the backbone, the card and the proof into a folder.
+
+    Raises:
+        CheckpointError: a file is a link that leaves the checkpoint.
+    """
     source, backbone = checkpoint.directory, checkpoint.backbone_directory
     target = folder / backbone.relative_to(source)
     target.mkdir(exist_ok=True)
     for place in {source, backbone}:
-        for pattern in _COPIED:
-            for file in place.glob(pattern):
-                if file.is_file() and file.name not in _NOT_COPIED:
-                    shutil.copyfile(file, folder / file.relative_to(source))
+        _copy(source, place, _COPIED, folder)
     for module in sorted(source.glob("[0-9]*_*")):
         if module.is_dir() and module != backbone:
-            _copy_module(module, folder / module.name)
+            _copy_module(source, module, folder)
     _write_json(target / "config.json", _config(checkpoint, dtype, default, pieces))
     if not (folder / "modules.json").exists():
         _write_modules(checkpoint, folder)
     _write_prompts(checkpoint, folder / "config_sentence_transformers.json")
 
 
-def _copy_module(module: Path, target: Path) -> None:
-    """Pooling or a Dense head, byte by byte; a pickled head becomes safetensors."""
-    target.mkdir()
-    has_safetensors = any(module.glob("*.safetensors"))
-    for file in module.iterdir():
-        if file.is_file() and file.suffix in (".json", ".safetensors"):
-            shutil.copyfile(file, target / file.name)
-        elif file.name == "pytorch_model.bin" and not has_safetensors:
-            from mlx_stella.checkpoint.tensors import find_tensors
+def _copy(source: Path, place: Path, patterns: Sequence[str], folder: Path) -> None:
+    """Files of a part of the source, byte by byte."""
+    for file in (file for pattern in patterns for file in place.glob(pattern) if file.is_file()):
+        _refuse_to_leave(file, source)
+        target = folder / file.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target)
 
-            mx.save_safetensors(
-                str(target / "model.safetensors"), find_tensors(module).load(), {"format": "mlx"}
-            )
+
+def _copy_module(source: Path, module: Path, folder: Path) -> None:
+    """Pooling or a Dense head; a pickled head becomes safetensors."""
+    _copy(source, module, _COPIED_OF_MODULES, folder)
+    pickle = module / "pytorch_model.bin"
+    if pickle.is_file() and not any(module.glob("*.safetensors")):
+        from mlx_stella.checkpoint.tensors import find_tensors
+
+        _refuse_to_leave(pickle, source)
+        target = folder / module.name / "model.safetensors"
+        mx.save_safetensors(str(target), find_tensors(module).load(), {"format": "mlx"})
+
+
+def _refuse_to_leave(file: Path, source: Path) -> None:
+    """Raises CheckpointError for a link to a file elsewhere, but in the Hub's cache to its own."""
+    homes = [source.resolve()]
+    if revision_of(source):
+        homes.append(source.resolve().parent.parent / "blobs")
+    if not any(file.resolve().is_relative_to(home) for home in homes):
+        raise CheckpointError(
+            "links to a file outside of the checkpoint, which is not copied",
+            where=file,
+            remedy="put the file itself there",
+        )
 
 
 def _config(

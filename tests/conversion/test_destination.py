@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from support import CHECKPOINTS
 
-from mlx_stella import InputError, load
+from mlx_stella import CheckpointError, InputError, load
 from mlx_stella.checkpoint import hub
+from mlx_stella.checkpoint.origin import fingerprint
 from mlx_stella.conversion import destination
+from mlx_stella.conversion.card import licence
 from mlx_stella.conversion.convert import Conversion, Request, Texts
 
 SOURCE = CHECKPOINTS / "tiny-stella-1.5b"
@@ -183,3 +185,64 @@ def test_stopped_while_the_new_takes_the_place_of_the_old(tmp_path, monkeypatch,
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not any(name.startswith(".") for name in everything(tmp_path / "out"))
     assert load(tmp_path / "out").encode("a").shape == (1024,)
+
+
+def test_only_known_files_travel(tmp_path):
+    source = Path(shutil.copytree(SOURCE, tmp_path / "source"))
+    for name in ("notes.txt", "keys.json", "run.py", "1_Pooling/keys.json", "2024_trip/a.json"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("{}")
+    for name in ("merges.txt", "modeling_qwen.py", "LICENSE"):
+        (source / name).write_text("{}")
+    files = convert(tmp_path / "out", source)["files"]
+    assert {"merges.txt", "modeling_qwen.py", "LICENSE", "1_Pooling/config.json"} < set(files)
+    assert not [name for name in files if "keys" in name or "trip" in name or "notes" in name]
+    assert "run.py" not in files and not (tmp_path / "out/2024_trip").exists()
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "2_Dense_256/config.json"])
+def test_a_link_that_leaves_the_checkpoint_is_not_followed(tmp_path, name):
+    source = Path(shutil.copytree(SOURCE, tmp_path / "source"))
+    content = (source / name).read_bytes() if (source / name).exists() else b"secret"
+    (tmp_path / "elsewhere").write_bytes(content)
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=rf"{name}: links to a file outside .*; remedy: put"):
+        convert(tmp_path / "out", source)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_within_the_checkpoint_and_in_the_hubs_cache(tmp_path):
+    snapshot = tmp_path / "models--a--b/snapshots/c0ffee"
+    shutil.copytree(SOURCE, snapshot)
+    (snapshot.parent.parent / "blobs").mkdir()
+    (snapshot / "tokenizer.json").rename(snapshot.parent.parent / "blobs/1")
+    (snapshot / "tokenizer.json").symlink_to("../../blobs/1")
+    (snapshot / "LICENSE").symlink_to("1_Pooling/config.json")
+    facts = convert(tmp_path / "out", snapshot)
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+    assert facts["origin"] == {
+        "model": "a/b", "revision": "c0ffee", "fingerprint": fingerprint(snapshot)
+    }  # fmt: skip
+
+
+def test_the_origin_of_a_folder_tells_no_path(tmp_path):
+    facts = convert(tmp_path / "out")
+    assert facts["origin"] == {
+        "model": SOURCE.name, "revision": "", "fingerprint": fingerprint(SOURCE)
+    }  # fmt: skip
+    assert str(tmp_path) not in json.dumps(facts)
+
+
+def test_a_conversion_of_the_version_before_is_still_known(tmp_path):
+    """Its record has neither files nor origin."""
+    source = Path(shutil.copytree(CHECKPOINTS / "tiny-nv-embed", tmp_path / "NV-Embed-v2"))
+    convert(tmp_path / "out", source)
+    proof = tmp_path / "out" / destination.PROOF
+    facts = json.loads(proof.read_text())
+    del facts["files"], facts["origin"]
+    proof.write_text(json.dumps(facts))
+    found = hub.resolve(str(tmp_path / "out"))
+    assert found.repo == "nvidia/NV-Embed-v2" and licence(found) == "CC-BY-NC-4.0"
+    again = convert(tmp_path / "again", tmp_path / "out")
+    assert again["licence"] == "CC-BY-NC-4.0" and again["source"] == "nvidia/NV-Embed-v2"
