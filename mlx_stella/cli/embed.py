@@ -87,7 +87,7 @@ def embed(
         return
     path = None if output is None else Path(output)
     check_output(path, input)
-    records = read_records(texts, input, field)
+    records = read_records(texts, input, field, keeps_fields=path is None or path.suffix != ".npy")
 
     from mlx_stella import load
 

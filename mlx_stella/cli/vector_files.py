@@ -1,11 +1,16 @@
-"""Write vectors: .npy, .jsonl or stdout. A file appears whole or not at all."""
+"""Write vectors: .npy, or with the rows of their texts .jsonl or stdout."""
 
+import base64
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from mlx_stella.cli.texts import Record
 from mlx_stella.errors import InputError
@@ -78,7 +83,31 @@ def _lines(records: Iterable[Record], blocks: Iterable["np.ndarray"]) -> Iterato
 
 
 def _line(record: Record, vector: list[float]) -> str:
-    fields = {k: v for k, v in record.fields.items() if k != "embedding"}
+    fields = {k: _plain(v) for k, v in record.fields.items() if k != "embedding"}
     start = json.dumps(fields)[:-1] + (", " if fields else "")
     numbers = ", ".join(f"{number:.9g}" for number in vector)  # nine digits: a float32
     return f'{start}"embedding": [{numbers}]}}\n'
+
+
+def _plain(value: Any) -> Any:
+    """A value of a row as JSON has it.
+
+    Dates and times are ISO 8601, durations seconds, decimals their digits, bytes base64; what is
+    no number (NaN) or infinite is null.
+    """
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return base64.b64encode(value).decode()
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal() | UUID():
+            return str(value)
+    return value

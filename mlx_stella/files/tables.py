@@ -1,9 +1,11 @@
 """Rows of .jsonl, .csv, .parquet and .txt files, one at a time: a file may exceed memory."""
 
 import csv
+import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -22,13 +24,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TableRow:
-    """A text, the line or row it begins on counted from 1, its id or "", and how many lines the
-    row takes: more than one where a field of CSV holds line ends."""
+    """A text and where it is from.
+
+    Attributes:
+        line: the line or row it begins on, counted from 1; record: its id, or "".
+        lines: how many the row takes: more than one where a field of CSV holds line ends.
+        fields: all of the row, where they were asked for; values are those of Python.
+    """
 
     text: str
     line: int
     record: str
     lines: int = 1
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,35 +72,48 @@ def read_rows(
         OSError: the file cannot be read.
     """
     unit = "row" if path.suffix.lower() == ".parquet" else "line"
-    for line, lines, record in _records(path, fields, lambda number: True):
+    for line, lines, record in _records(path, path.suffix, fields, _every, False):
         row = _row(record, fields, optional, line, lines, joint)
         if isinstance(row, Fault):
             raise row.error.within(f"{unit} {row.line}")
         yield row
 
 
+def _every(number: int) -> bool:
+    return True
+
+
 def read_entries(
-    path: Path, field: str, wanted: Callable[[int], bool]
+    source: Path | BinaryIO,
+    field: str,
+    wanted: Callable[[int], bool] = _every,
+    *,
+    ending: str | None = None,
+    keeps_fields: bool = False,
 ) -> Iterator[TableRow | Fault | None]:
     """An entry for each row of a file, in order, whatever is wrong with single rows.
 
-    A null is a fault here. A .txt file has a row a line, and needs no field.
+    A null is a fault here. A .txt file has a row a line, an empty one too, and needs no field.
 
     Args:
         wanted: told the number of a row, counted from 0, whether to parse it. None is yielded
             for the others, which are passed over as fast as the format allows.
+        ending: what the source is read as; by default what its name says.
+        keeps_fields: whether rows carry all of their fields, not the text alone.
 
     Raises:
         InputError: the file as a whole is not what its name says, or has no such column.
         OSError: it cannot be read.
     """
-    for line, lines, record in _records(path, [field], wanted):
+    ending = Path(source).suffix if ending is None else ending
+    for line, lines, record in _records(source, ending, [field], wanted, keeps_fields):
         if record is None:
             yield None
         elif isinstance(record, dict) and record.get(field, "") is None:
             yield Fault(line, _identity(record), f"field {field!r} is null")
         else:
-            yield _row(record, [field], (), line, lines, "")
+            row = _row(record, [field], (), line, lines, "")
+            yield replace(row, fields=record) if keeps_fields and isinstance(row, TableRow) else row
 
 
 _Record = dict[str, Any] | InputError | None
@@ -100,14 +121,18 @@ _Record = dict[str, Any] | InputError | None
 
 
 def _records(
-    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+    source: Path | BinaryIO,
+    ending: str,
+    fields: Sequence[str],
+    wanted: Callable[[int], bool],
+    keeps_fields: bool,
 ) -> Iterator[tuple[int, int, _Record]]:
     """First line, or row of Parquet, counted from 1, number of lines, and what is there."""
-    ending = path.suffix.lower()
+    ending = ending.lower()
     if ending == ".parquet":
-        yield from _parse_parquet(path, fields, wanted)
+        yield from _parse_parquet(source, fields, wanted, keeps_fields)
         return
-    with path.open("rb") as file:
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
         if ending == ".jsonl":
             yield from _parse_jsonl(_Lines(file), wanted)
         elif ending == ".txt":
@@ -133,7 +158,7 @@ def _parse_json(line: str | InputError) -> _Record:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return InputError(f"not JSON ({error})", remedy="mend it")
+        return InputError(f"not JSON ({error})", remedy="mend it: an object of JSON a line")
     return record if isinstance(record, dict) else InputError("no JSON object", remedy="one a line")
 
 
@@ -226,19 +251,25 @@ def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
 
 
 def _parse_parquet(
-    path: Path, fields: Sequence[str], wanted: Callable[[int], bool]
+    source: Path | BinaryIO,
+    fields: Sequence[str],
+    wanted: Callable[[int], bool],
+    keeps_fields: bool,
 ) -> Iterator[tuple[int, int, _Record]]:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     try:
         # Columns are read in small pieces, as a group of rows may be larger than memory.
-        with parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
+        with parquet.ParquetFile(
+            source, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False
+        ) as file:
             columns = file.schema_arrow.names
             for field in fields:
                 if field not in columns:
                     raise _no_field(field, columns)
-            columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
+            if not keeps_fields:
+                columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
             first = 0
             for group in range(file.num_row_groups):
                 end = first + file.metadata.row_group(group).num_rows

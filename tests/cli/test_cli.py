@@ -137,12 +137,12 @@ def test_long_texts():
 @pytest.mark.parametrize(
     "name, content, pattern",
     [
-        ("in.txt", b"fine\n\xff\xfe\n", "in.txt, line 2: not UTF-8"),
-        ("in.jsonl", b'{"text": "a"}\n{"text": \n', "in.jsonl, line 2: not JSON"),
-        ("in.jsonl", b"[1]\n", "in.jsonl, line 1: holds no JSON object"),
-        ("in.jsonl", b'{"body": "a"}\n', "line 1: has no field 'text', but body"),
-        ("in.jsonl", b'{"text": 5}\n', "field 'text' is not a string"),
-        ("in.jsonl", b'{"text": "\\ud800"}\n', "text 0: not valid Unicode"),
+        ("in.txt", b"fine\n\xff\xfe\n", "in.txt: line 2: not UTF-8"),
+        ("in.jsonl", b'{"text": "a"}\n{"text": \n', "in.jsonl: line 2: not JSON"),
+        ("in.jsonl", b"[1]\n", "in.jsonl: line 1: no JSON object"),
+        ("in.jsonl", b'{"body": "a"}\n', "line 1: no field 'text', but body"),
+        ("in.jsonl", b'{"text": 5}\n', "field 'text' is no string"),
+        ("in.jsonl", b'{"text": "\\ud800"}\n', "line 1: field 'text' holds a lone surrogate"),
         ("in.pdf", b"a,b\n", "in.pdf: not .txt, .jsonl, .csv, .parquet; remedy"),
         ("in.txt", None, "in.txt: No such file"),
         (".", None, "a folder"),
