@@ -2,18 +2,17 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlx_stella.cli.progress import stage_bars
 from mlx_stella.errors import InputError
 from mlx_stella.models.formats import MODES, choose
 
 if TYPE_CHECKING:
-    from mlx_stella.conversion.convert import Conversion, TellStage
+    from mlx_stella.conversion.convert import Conversion
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
@@ -117,7 +116,7 @@ def convert(
     _print_plan(conversion, licence(found))
     if dry_run:
         return
-    with _progress() as report:
+    with stage_bars() as report:
         facts, rows = conversion.run(output, texts, overwrite, report)
     print("\n".join(table(rows)))
     print(
@@ -160,23 +159,3 @@ def _print_plan(conversion: "Conversion", licence: str) -> None:
             f"  calibrating on {len(calibration.texts.texts)} texts ({calibration.texts.source}) "
             f"takes up to {size(calibration.memory_bytes)} of memory"
         )
-
-
-@contextmanager
-def _progress() -> "Iterator[TellStage]":
-    """A bar a stage on stderr, for people only."""
-    if not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, int] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
-
-        yield report

@@ -7,26 +7,50 @@ from contextlib import contextmanager
 
 from mlx_stella.encoding.progress import Progress
 
+Move = Callable[[str, int, int, str], None]
+"""Told a label, how much of it is done, of how much, and a note that stands behind the bar."""
+
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[Progress], None] | None]:
-    """A callback that moves a bar; None where stderr is not a terminal."""
-    if not sys.stderr.isatty() or total < 2:
+def bars() -> Iterator[Move | None]:
+    """A bar for each label that is told; None where stderr is not a terminal."""
+    if not sys.stderr.isatty():
         yield None
         return
     from rich import progress as rich
     from rich.console import Console
 
     columns = (
-        rich.TextColumn(label),
+        rich.TextColumn("{task.description}"),
         rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("{task.fields[speed]}"),
+        rich.TextColumn("{task.fields[note]}"),
         rich.TimeRemainingColumn(),
     )
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, speed="")
-        yield lambda progress: bar.update(task, completed=progress.texts, speed=_speed(progress))
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        tasks: dict[str, rich.TaskID] = {}
+
+        def move(label: str, done: int, total: int, note: str) -> None:
+            if label not in tasks:
+                tasks[label] = shown.add_task(label, total=total, note=note)
+            shown.update(tasks[label], completed=done, note=note)
+
+        yield move
+
+
+@contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Callable[[Progress], None] | None]:
+    """A callback that moves a bar of texts; None where there is nothing to show it on."""
+    with bars() as move:
+        if move is None or total < 2:
+            yield None
+            return
+
+        def tell(progress: Progress) -> None:
+            done = progress.texts
+            move(label, done, total, f"{done:,}/{total:,} texts, {_speed(progress)}")
+
+        move(label, 0, total, "")
+        yield tell
 
 
 @contextmanager
@@ -51,6 +75,34 @@ def progress_lines(
         yield tell
 
 
+@contextmanager
+def files_bar(label: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A callback (files done since, chunks done in all) that moves a bar on a terminal."""
+    done = 0
+    with bars() as move:
+
+        def tell(files: int, chunks: int) -> None:
+            nonlocal done
+            done += files
+            if move is not None:
+                move(label, done, total, f"{done:,}/{total:,} files, {chunks:,} chunks")
+
+        tell(0, 0)
+        yield tell
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (stage, done, of how much) that moves a bar a stage on a terminal."""
+    with bars() as move:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if move is not None:
+                move(stage, done, total, f"{done / max(total, 1):.0%}")
+
+        yield tell
+
+
 def _speed(progress: Progress) -> str:
     return f"{progress.texts_per_second:,.0f} texts/s, {progress.tokens_per_second:,.0f} tokens/s"
 
@@ -59,25 +111,3 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
-
-
-@contextmanager
-def files_bar(label: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A callback (files done since, chunks done in all) that moves a bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda files, chunks: None
-        return
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = (
-        rich.TextColumn(label),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("files, {task.fields[chunks]:,} chunks"),
-        rich.TimeElapsedColumn(),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, chunks=0)
-        yield lambda files, chunks: bar.update(task, advance=files, chunks=chunks)
