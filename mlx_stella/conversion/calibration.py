@@ -85,7 +85,7 @@ class Calibration:
 
     def matrices(
         self,
-        formats: Mapping[str, Format | None],
+        formats: Mapping[str, Format],
         sensitivities: Sensitivities,
         dtype: mx.Dtype,
         report: Callable[[int, int], None],

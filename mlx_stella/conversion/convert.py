@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,7 @@ class Request:
     Attributes:
         dtype: of float matrices, and of scales: "float16", "bfloat16" or "float32".
         format: of quantized matrices; None leaves all float.
-        exceptions: other formats by layer of the model (None: float).
-        recipe: a name for exceptions of a kind, see :mod:`mlx_stella.conversion.recipes`.
+        recipe: a name for other formats of some layers, see :mod:`mlx_stella.conversion.recipes`.
         calibration: texts on which codes are chosen; None rounds.
         seed: of what calibration draws.
         target_bits: bits per weight, for which widths are chosen on those texts, too (so there
@@ -53,7 +52,6 @@ class Request:
 
     dtype: str
     format: Format | None = None
-    exceptions: Mapping[str, Format | None] = field(default_factory=dict)
     recipe: str | None = None
     calibration: Texts | None = None
     seed: int = 0
@@ -72,22 +70,22 @@ class Conversion:
             raise InputError(
                 "calibration chooses the codes of affine groups", remedy="--bits, --mode affine"
             )
-        exceptions = dict(request.exceptions)
+        formats = {}
+        if request.format is not None:
+            formats = dict.fromkeys(plan.matrices(self.checkpoint), request.format)
         if request.recipe is not None:
-            exceptions |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
-        layers = plan.matrices(self.checkpoint)
-        self._plan({layer: exceptions.get(layer, request.format) for layer in layers})
+            formats |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
+        self._plan(formats)
         if self.chooses_widths:
             self._check_target()
         self.calibration = None
         if request.calibration is not None:
             self.calibration = Calibration(self.checkpoint, request.calibration, request.seed)
 
-    def _plan(self, formats: Mapping[str, Format | None]) -> None:
-        """Set formats by layer of the model."""
+    def _plan(self, formats: Mapping[str, Format]) -> None:
+        """Set formats by layer of the model; without one it stays float."""
         self.formats = formats
-        chosen = {layer: format for layer, format in formats.items() if format is not None}
-        self.pieces = plan.pieces(self.checkpoint, chosen)
+        self.pieces = plan.pieces(self.checkpoint, formats)
 
     def _check_target(self) -> None:
         least = 8 * calibration.least_bytes(self.pieces, self.request.dtype)
@@ -177,7 +175,7 @@ class Conversion:
         commonest, _ = Counter(widths.values()).most_common(1)[0]
         self.format = replace(self.format, bits=commonest)
         chosen = {layer: replace(self.format, bits=bits) for layer, bits in widths.items()}
-        self._plan({**self.formats, **chosen})
+        self._plan(chosen)
 
     def _write_weights(
         self, place: Path, calibrated: rounding.Calibrated, report: TellStage
@@ -235,7 +233,7 @@ class Conversion:
     def _format_words(self) -> str | None:
         if self.format is None or not self.chooses_widths:
             return None if self.format is None else str(self.format)
-        bits = sorted({format.bits for format in self.formats.values() if format is not None})
+        bits = sorted({format.bits for format in self.formats.values()})
         words = " to ".join(map(str, dict.fromkeys((bits[0], bits[-1]))))
         return f"{words} bits in groups of {self.format.group_size}"
 

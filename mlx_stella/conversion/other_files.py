@@ -93,7 +93,7 @@ def _config(
     entry = default.config
     for piece in pieces:
         if piece.is_matrix and piece.format != default:
-            entry[piece.path] = False if piece.format is None else piece.format.config
+            entry[piece.path] = piece.format.config
     return config | {"quantization": entry, "quantization_config": entry}
 
 

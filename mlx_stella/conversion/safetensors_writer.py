@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 SHARD_BYTES = 5_000_000_000
+"""A file holds no more, except for a single tensor that is larger."""
 
 _NAMES = {
     mx.float32: "F32",
@@ -34,22 +35,21 @@ class SafetensorsWriter:
 
     Args:
         folder: where to; names: of all tensors that may come, for the size of the header.
-        shard_bytes: a file holds no more, except for a single tensor that is larger.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], shard_bytes: int = SHARD_BYTES):
-        self._folder, self._shard_bytes = folder, shard_bytes
+    def __init__(self, folder: Path, names: Iterable[str]):
+        self._folder = folder
         # An entry has its name, type, up to two sizes of eight digits and two offsets of thirteen.
         room = sum(len(json.dumps(name)) + 120 for name in names) + 100
         self._header_bytes = -(-room // 8) * 8
         self._shards: list[tuple[Path, dict[str, Any]]] = []
         self._file: BinaryIO | None = None
         self._offset = 0
-        self.size_bytes = self.parameters = 0
+        self.size_bytes = 0
 
     def add(self, name: str, array: mx.array) -> None:
         """Append a tensor, which is evaluated."""
-        if self._file is None or (self._offset and self._offset + array.nbytes > self._shard_bytes):
+        if self._file is None or (self._offset and self._offset + array.nbytes > SHARD_BYTES):
             self._close()
             self._open()
         _, entries = self._shards[-1]

@@ -27,24 +27,9 @@ from mlx_stella.encoding.padding import Batch
 from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import Step
 from mlx_stella.models.quantized import Packed
-from mlx_stella.quantization import affine, gptq
+from mlx_stella.quantization import gptq
 from mlx_stella.quantization.gptq import Hessian
 from mlx_stella.quantization.stages import Tapped, token_mask
-
-
-@dataclass(frozen=True)
-class Method:
-    """What is done to a matrix; all of it, but in studies of what each part is worth.
-
-    Attributes:
-        products: codes are chosen for the products (GPTQ), not for the numbers.
-        rounds: of refitting scales and moving codes.
-        mends: matrices are fitted to the original's outputs, biases too.
-    """
-
-    products: bool = True
-    rounds: int = 2
-    mends: bool = True
 
 
 @dataclass
@@ -72,17 +57,16 @@ class _Moments:
 def calibrate(
     checkpoint: Checkpoint,
     todo: Sequence[Batch],
-    formats: Mapping[str, Format | None],
+    formats: Mapping[str, Format],
     metrics: Mapping[str, np.ndarray],
     dtype: mx.Dtype,
     report: Callable[[int, int], None],
-    method: Method | None = None,
 ) -> Iterator[tuple[str, Packed, mx.array | None]]:
     """Quantized matrices of a model, one after another, in the order in which it uses them.
 
     Args:
         todo: the texts; their hidden states are held twice.
-        formats: by path of a layer; one without a format stays as it is.
+        formats: by path of a layer.
         metrics: of embeddings, see :class:`mlx_stella.quantization.sensitivity.Sensitivities`.
         dtype: of stored scales and biases.
         report: told how many steps are done, of how many.
@@ -93,16 +77,12 @@ def calibrate(
     Raises:
         WeightsError: a matrix is not finite.
     """
-    method = method or Method()
     original = Tapped(checkpoint)
     quantized = Tapped(checkpoint, like=original)
     for path, metric in metrics.items():
-        if formats[path] is not None:
-            table = original.weight(path)
-            hessian = Hessian(metric if method.products else np.eye(len(metric), dtype=np.float32))
-            groups = _solve(table, hessian, formats[path], dtype, method)
-            quantized.layers[path].weight = mx.array(groups.expand())
-            yield path, groups.pack(), None
+        groups = gptq.solve(original.weight(path), Hessian(metric), formats[path], dtype)
+        quantized.layers[path].weight = mx.array(groups.expand())
+        yield path, groups.pack(), None
     sides = [
         _Side(model, [model.steps(batch) for batch in todo], [model.embed(b) for b in todo])
         for model in (original, quantized)
@@ -114,11 +94,10 @@ def calibrate(
     for number in range(total):
         _, uses = original.run(sides[0].steps[0][number], sides[0].states[0])
         for position, use in enumerate(uses):
-            if (format := formats[use.path]) is not None:
-                is_centred = method.mends and "bias" in quantized.layers[use.path]
-                is_last = position == len(uses) - 1
-                moments = _moments(todo, sides, number, position, is_last, is_centred)
-                yield use.path, *_replace(quantized, use.path, moments, format, dtype, method)
+            is_centred = "bias" in quantized.layers[use.path]
+            is_last = position == len(uses) - 1
+            moments = _moments(todo, sides, number, position, is_last, is_centred)
+            yield use.path, *_replace(quantized, use.path, moments, formats[use.path], dtype)
         for side in sides:
             for i, state in enumerate(side.states):
                 side.states[i], _ = side.model.run(side.steps[i][number], state)
@@ -170,35 +149,17 @@ def _moments(
 
 
 def _replace(
-    model: Tapped,
-    path: str,
-    moments: _Moments,
-    format: Format,
-    dtype: mx.Dtype,
-    method: Method,
+    model: Tapped, path: str, moments: _Moments, format: Format, dtype: mx.Dtype
 ) -> tuple[Packed, mx.array | None]:
     """Quantize a product's matrix, and its bias if it has one; both take their place."""
     layer, weight = model.layers[path], model.weight(path)
     hessian = Hessian(moments.xx)
-    target = weight
-    if method.mends:
-        right = moments.xy + hessian.added[:, None] * weight.T
-        target = np.ascontiguousarray(np.linalg.solve(hessian.matrix, right).T)
-    groups = _solve(target, hessian, format, dtype, method)
+    right = moments.xy + hessian.added[:, None] * weight.T
+    target = np.ascontiguousarray(np.linalg.solve(hessian.matrix, right).T)
+    groups = gptq.solve(target, hessian, format, dtype)
     expanded = groups.expand()
     layer.weight = mx.array(expanded)
-    if not (method.mends and "bias" in layer):
+    if "bias" not in layer:
         return groups.pack(), None
     layer.bias = mx.array(moments.y - expanded @ moments.x)
     return groups.pack(), layer.bias
-
-
-def _solve(
-    weight: np.ndarray, hessian: Hessian, format: Format, dtype: mx.Dtype, method: Method
-) -> affine.Groups:
-    if not method.products:
-        alike = np.ones(weight.shape[1], np.float32)
-        return affine.quantize(
-            weight, lambda rows, kind: affine.search(rows, alike, format, kind), format, dtype
-        )
-    return gptq.solve(weight, hessian, format, dtype, method.rounds)

@@ -34,10 +34,10 @@ class Hessian:
     scale of a channel, which the mean of the diagonal, GPTQ's usual measure, is not.
     """
 
-    def __init__(self, moments: np.ndarray, damping: float = DAMPING):
+    def __init__(self, moments: np.ndarray):
         power = np.maximum(np.diagonal(moments), 0.0)  # rounding may leave less
         # A channel that was never active still has to have some weight; so does a dead layer.
-        self.added = damping * (power + (1e-3 * power.mean() or 1.0))
+        self.added = DAMPING * (power + (1e-3 * power.mean() or 1.0))
         self.matrix = moments + np.diag(self.added)
 
     @cached_property

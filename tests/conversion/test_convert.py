@@ -10,14 +10,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from support import CHECKPOINTS, TINY, distance, edit_json
 from support.enlarged import enlarged
 
 from mlx_stella import InputError, OutputError, StellaWarning, WeightsError, load
 from mlx_stella import loading as loading_module
 from mlx_stella.checkpoint import checkpoint, hub
-from mlx_stella.conversion import safetensors_writer
+from mlx_stella.conversion import recipes, safetensors_writer
 from mlx_stella.conversion.convert import Conversion, Request, Texts
 from mlx_stella.models.formats import Format, choose
 
@@ -168,15 +168,29 @@ def test_nv_embed_is_stored_folded(sources, tmp_path):
     assert facts["folded"] and "stored folded" in (tmp_path / "nv/README.md").read_text()
 
 
-def test_single_layers_in_other_formats(sources, tmp_path):
-    exceptions = {"encoder.layer.1.self.qkv": None, "layers.1.mlp.up_gate_proj": Format(8, 32)}
-    exceptions["layers.0.self_attn.qkv_proj"] = None
-    source = sources["tiny-stella-1.5b"]
-    convert(source, tmp_path / "out", Request("float16", Format(3, 64), exceptions))
-    entry = json.loads((tmp_path / "out/config.json").read_text())["quantization"]
+def test_single_layers_in_other_formats(sources, tmp_path, monkeypatch):
+    other = {"layers.1.mlp.up_gate_proj": Format(8, 32)}
+    monkeypatch.setattr(recipes, "exceptions", lambda *_: other)
+    source, target = sources["tiny-stella-1.5b"], tmp_path / "out"
+    convert(source, target, Request("float16", Format(3, 64), "embeddings_3"))
+    entry = json.loads((target / "config.json").read_text())["quantization"]
     assert entry["model.layers.1.mlp.gate_proj"] == Format(8, 32).config
-    assert entry["model.layers.0.self_attn.k_proj"] is False
-    assert load(tmp_path / "out").encode(["a"]).shape == (1, 1024)
+    assert load(target).encode(["a"]).shape == (1, 1024)
+
+
+def test_layers_that_others_left_float(sources, tmp_path):
+    source, target = sources["tiny-stella-1.5b"], tmp_path / "out"
+    convert(source, target, Request("float16", Format(3, 64)))
+    config = json.loads((target / "config.json").read_text())
+    original, stored = (load_file(d / "model.safetensors") for d in (source, target))
+    for part in "qkv":
+        path = f"model.layers.0.self_attn.{part}_proj"
+        stored[f"{path}.weight"] = original[f"{path}.weight"]
+        del stored[f"{path}.scales"], stored[f"{path}.biases"]
+        config["quantization"][path] = False
+    save_file(stored, target / "model.safetensors", {"format": "mlx"})
+    edit_json(target / "config.json", **config)
+    assert load(target).encode(["a"]).shape == (1, 1024)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -250,12 +264,7 @@ def test_what_mlx_lm_has_quantized_loads(sources, tmp_path, monkeypatch, mixed):
 
 
 def test_several_shards(sources, tmp_path, monkeypatch):
-    original = safetensors_writer.SafetensorsWriter.__init__
-    monkeypatch.setattr(
-        safetensors_writer.SafetensorsWriter,
-        "__init__",
-        lambda self, folder, names: original(self, folder, names, shard_bytes=100_000),
-    )
+    monkeypatch.setattr(safetensors_writer, "SHARD_BYTES", 100_000)
     source = sources["tiny-gte-en-v1.5"]
     convert(source, tmp_path / "out", Request("float16", Format(4, 64)))
     shards = sorted((tmp_path / "out").glob("*.safetensors"))

@@ -123,17 +123,6 @@ def test_only_the_layers_at_hand_are_in_memory(sources, tmp_path):
     assert max(active) < states + weights / 5
 
 
-def test_layers_without_a_format_stay_as_they_are(sources, tmp_path):
-    source = sources["tiny-stella-zh-v2"]
-    kept = {"encoder.layer.0.intermediate.dense": None, "embeddings.position_embeddings": None}
-    request = Request("float32", Format(4, 64), kept, calibration=CALIBRATION)
-    convert(source, tmp_path / "out", request)
-    before, after = (load_file(p / "model.safetensors") for p in (source, tmp_path / "out"))
-    for name in before:
-        if any(path in name for path in kept):
-            np.testing.assert_array_equal(before[name], after[name.removeprefix("bert.")])
-
-
 def test_what_cannot_be_calibrated(sources, tmp_path):
     source = sources["tiny-stella-400m"]
     for request, pattern in [
