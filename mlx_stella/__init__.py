@@ -27,6 +27,7 @@ from mlx_stella.errors import (  # noqa: E402
     VectorError,
     WeightsError,
 )
+from mlx_stella.machine.packages import require  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -34,7 +35,9 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Encoder",
+    "Hit",
     "HubUnreachableError",
+    "Index",
     "InputError",
     "MemoryLimitError",
     "MissingExtraError",
@@ -54,6 +57,8 @@ __all__ = [
 
 _LATE = {
     "Encoder": "mlx_stella.encoding.encoder",
+    "Hit": "mlx_stella.retrieval.store",
+    "Index": "mlx_stella.retrieval.index",
     "Prepared": "mlx_stella.encoding.prepared",
     "Settings": "mlx_stella.encoding.settings",
     "load": "mlx_stella.loading",
@@ -61,7 +66,9 @@ _LATE = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the encoder, and with it MLX, when it is first asked for: ``--help`` needs neither."""
+    """Import what needs MLX or LanceDB when it is first asked for: ``--help`` needs neither."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("Hit", "Index"):
+        require("search")
     return getattr(import_module(_LATE[name]), name)

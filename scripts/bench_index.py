@@ -23,12 +23,8 @@ from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from mlx_stella import load  # noqa: E402
+from mlx_stella import Index, load  # noqa: E402
 from mlx_stella.machine.process_memory import peak_resident_bytes  # noqa: E402
-from mlx_stella.retrieval.chunking import Chunker  # noqa: E402
-from mlx_stella.retrieval.opening import open_for_writing, open_store  # noqa: E402
-from mlx_stella.retrieval.scanning import scan  # noqa: E402
-from mlx_stella.retrieval.updating import index  # noqa: E402
 
 LINES = 12  # of the table of memory
 
@@ -42,10 +38,10 @@ def main() -> None:
     embedding = 0.0
     commits: list[tuple[int, float, int]] = []
 
-    def embed(texts: list[str]) -> np.ndarray:
+    def timed(texts: list[str], **options) -> np.ndarray:
         nonlocal embedding
         start = time.perf_counter()
-        vectors = model.encode_document(texts)
+        vectors = encode_document(texts, **options)
         embedding += time.perf_counter() - start
         return vectors
 
@@ -53,12 +49,10 @@ def main() -> None:
         commits.append((chunks, time.perf_counter() - begin, peak_resident_bytes()))
 
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(f"{folder}/index")
         model = load(arguments.model)
-        with open_for_writing(store, model, arguments.model) as stamp:
-            chunker = Chunker(model.tokenizer, stamp.chunk_tokens, stamp.overlap)
-            begin = time.perf_counter()
-            index(store, scan([arguments.folder]), (), chunker, embed, tell)
+        encode_document, model.encode_document = model.encode_document, timed
+        begin = time.perf_counter()
+        Index.create(f"{folder}/index", model).update(arguments.folder, progress=lambda _: tell)
     end = time.perf_counter()
 
     print("  chunks  seconds  resident peak MB")

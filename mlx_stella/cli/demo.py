@@ -55,7 +55,7 @@ def demo(
     print(f"Why:    {reason}\n")
 
     if corpus:
-        search_corpus(encoder, model, QUESTIONS if query is None else (query,))
+        search_corpus(encoder, QUESTIONS if query is None else (query,))
         return
     if query is not None:
         vector = encoder.encode_query(query)

@@ -23,9 +23,7 @@ def export(
     from mlx_stella.machine.packages import require
 
     require("search")
-    from mlx_stella.retrieval.export import export
-    from mlx_stella.retrieval.opening import open_index
+    from mlx_stella.retrieval.index import Index
 
-    store, stamp = open_index(index)
-    rows = export(store, stamp.dim, output)
+    rows = Index.open(index).export(output)
     print(f"{rows} chunks in {output}", file=sys.stderr)

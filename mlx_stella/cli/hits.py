@@ -18,16 +18,15 @@ def print_hits(hits: "Sequence[Hit]", words: str) -> None:
 
     if not hits:
         print("nothing found", file=sys.stderr)
-    is_one_root = len({hit.row.key.root for hit in hits}) == 1
+    is_one_root = len({hit.root for hit in hits}) == 1
     for hit in hits:
-        row = hit.row
-        name = row.key.name if is_one_root else f"{row.key.root}/{row.key.name}"
-        first, last = row.chunk.start_line, row.chunk.end_line
+        name = hit.file if is_one_root else f"{hit.root}/{hit.file}"
+        first, last = hit.lines
         lines = f"{first}-{last}" if last > first else f"{first}"
-        record = f" {_short(row.chunk.record)}" if row.chunk.record else ""
-        heading = f"  {_short(row.chunk.heading)}" if row.chunk.heading else ""
+        record = f" {_short(hit.record)}" if hit.record else ""
+        heading = f"  {_short(hit.heading)}" if hit.heading else ""
         print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
-        print("        " + options.printable(snippet(row.chunk.text, words, _WIDTH)))
+        print("        " + options.printable(snippet(hit.text, words, _WIDTH)))
 
 
 def _short(text: str) -> str:

@@ -4,17 +4,14 @@ $ mlx-stella index notes --to notes.index --model all-minilm-l6-v2
 """
 
 import sys
-import warnings
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlx_stella.cli import options
-from mlx_stella.errors import InputError, StellaError, StellaWarning
-
-if TYPE_CHECKING:
-    from mlx_stella.retrieval.scanning import Scan
+from mlx_stella.errors import InputError, StellaError
 
 _LISTED = 10
 
@@ -55,34 +52,29 @@ def index(
     from mlx_stella.machine.packages import require
 
     require("search")
-    from mlx_stella.loading import load_recorded
-    from mlx_stella.retrieval.chunking import Chunker
-    from mlx_stella.retrieval.opening import open_for_writing, open_store, read_stamp
-    from mlx_stella.retrieval.sources import forget_sources, remember_sources, scan_sources
-    from mlx_stella.retrieval.updating import index
+    from mlx_stella.cli.progress import files_bar
+    from mlx_stella.retrieval.index import Index
 
     if not to:
         raise InputError("--to is empty", remedy="name a folder")
-    store = open_store(to)
-    found = scan_sources(store, paths, glob or (), None if "://" in to else Path(to))
-    known = read_stamp(store)
-    _check_found(found, paths, is_new=known is None)
-    name = model if model or not known else known.origin.model
-    dtype = dtype or (known.dtype if known else None)
-    encoder = load_recorded(options.required(name), known.origin if known else None, dtype)
-    with open_for_writing(store, encoder, name, dim, chunk_tokens, overlap) as stamp:
-        remember_sources(store, found, field or [])
-        chunker = Chunker(encoder.tokenizer, stamp.chunk_tokens, stamp.overlap)
-        with _progress(len(found.files)) as tell:
-            report = index(
-                store,
-                found,
-                field or [],
-                chunker,
-                lambda texts: encoder.encode_document(texts, dim=stamp.dim),
-                tell,
-            )
-        forget_sources(store, found)
+    index = Index.create(
+        to,
+        model,
+        dim=dim,
+        chunk_tokens=chunk_tokens,
+        overlap=overlap,
+        dtype=dtype,
+        exist_ok=True,
+    )
+    if index.is_new:
+        options.required(model)
+    with ExitStack() as stack:
+        report = index.update(
+            paths,
+            globs=glob or (),
+            fields=field or (),
+            progress=lambda files: stack.enter_context(files_bar("Indexing", files)),
+        )
     _list("skipped", report.skipped, to)
     _list("failed", report.failed, to)
     print(
@@ -92,21 +84,9 @@ def index(
     )
     if report.failed:
         raise StellaError(
-            f"{len(report.failed)} of {len(found.files)} files failed",
+            f"{len(report.failed)} of {report.found} files failed",
             remedy="mend them and run it again",
         )
-
-
-def _check_found(found: "Scan", paths: list[Path], is_new: bool) -> None:
-    """Say that there is nothing, rather than make an index of nothing."""
-    if found.files or found.skipped or found.failed:
-        return
-    matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
-    if is_new:
-        where = ", ".join(map(str, paths))
-        raise InputError(f"no file{matching}", where=where, remedy="name others")
-    if found.globs:
-        warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=2)
 
 
 def _list(what: str, notes, to: str) -> None:
@@ -115,9 +95,3 @@ def _list(what: str, notes, to: str) -> None:
     if len(notes) > _LISTED:
         more = len(notes) - _LISTED
         print(f"{what}: {more} more; mlx-stella status {to} lists them", file=sys.stderr)
-
-
-def _progress(total: int):
-    from mlx_stella.cli.progress import files_bar
-
-    return files_bar("Indexing", total)

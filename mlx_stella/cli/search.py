@@ -46,19 +46,12 @@ def search(
 
     require("search")
     queries = _queries(query)
-    from mlx_stella.loading import load_recorded
-    from mlx_stella.retrieval.manifest import check_model
-    from mlx_stella.retrieval.opening import open_index
-    from mlx_stella.retrieval.ranking import search
-    from mlx_stella.retrieval.store import parse_filter
+    from mlx_stella.retrieval.index import Index
 
-    filters = [parse_filter(text) for text in filter or ()]
-    store, stamp = open_index(index)
-    encoder = load_recorded(model or stamp.origin.model, stamp.origin, dtype)
-    check_model(stamp, encoder, index)
-    vectors = encoder.encode_query(queries, dim=stamp.dim)
-    for words, vector in zip(queries, vectors, strict=True):
-        hits = search(store, words, vector, top, filters, hybrid, exact)
+    found = Index.open(index, model=model, dtype=dtype).search(
+        queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact
+    )
+    for words, hits in zip(queries, found, strict=True):
         if not as_json:
             if query == "-":
                 print(f"Query: {options.printable(words)}")

@@ -22,30 +22,29 @@ def status(
     from mlx_stella.machine.packages import require
 
     require("search")
-    from mlx_stella.retrieval.opening import open_index
-    from mlx_stella.retrieval.status import compare
+    from mlx_stella.retrieval.index import Index
 
-    store, stamp = open_index(index)
-    standing = compare(store)
+    found = Index.open(index).status()
+    made = found.manifest
     lists = {
-        "pending": [(note.key, note.reason) for note in standing.pending],
-        "gone": [(key, "no longer there") for key in standing.gone],
-        "failed": [(note.key, note.reason) for note in standing.failed],
-        "skipped": [(note.key, note.reason) for note in standing.skipped],
-        "empty": [(key, "no words in it; a scan?") for key in standing.empty],
+        "pending": [(note.key, note.reason) for note in found.pending],
+        "gone": [(key, "no longer there") for key in found.gone],
+        "failed": [(note.key, note.reason) for note in found.failed],
+        "skipped": [(note.key, note.reason) for note in found.skipped],
+        "empty": [(key, "no words in it; a scan?") for key in found.empty],
     }
     if as_json:
-        found = {
+        entries_of = {
             name: [{"root": key.root, "file": key.name, "reason": why} for key, why in entries]
             for name, entries in lists.items()
         }
-        counts = {"chunks": store.count(), "done": len(standing.done)}
-        print(json.dumps({"stamp": stamp.to_json(), **counts, **found}, indent=1))
+        counts = {"chunks": found.chunks, "done": len(found.done)}
+        print(json.dumps({"stamp": made.to_json(), **counts, **entries_of}, indent=1))
         return
-    revision = f" at {stamp.origin.revision}" if stamp.origin.revision else ""
-    print(f"Model:   {stamp.origin.model}{revision}, {stamp.dtype}, {stamp.dim} dimensions")
-    print(f"Chunks:  {store.count()}, of at most {stamp.chunk_tokens} tokens")
-    print(f"Done:    {len(standing.done)} files")
+    revision = f" at {made.origin.revision}" if made.origin.revision else ""
+    print(f"Model:   {made.origin.model}{revision}, {made.dtype}, {made.dim} dimensions")
+    print(f"Chunks:  {found.chunks}, of at most {made.chunk_tokens} tokens")
+    print(f"Done:    {len(found.done)} files")
     for name, entries in lists.items():
         if entries:
             print(f"{name.capitalize() + ':':8} {len(entries)} files")

@@ -1,22 +1,26 @@
 """What made the vectors of an index, so that no other model ever answers from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mlx_stella.checkpoint import origin
 from mlx_stella.checkpoint.origin import Origin
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.errors import InputError, StoreError
+from mlx_stella.retrieval.store import Store
 
 FORMAT = 1
 """Of the index's tables; another number is another layout."""
+
+MANIFEST = "stamp"
+"""The note that holds it; the name is part of the format."""
 
 MAX_CHUNK_TOKENS = 512
 """Where a model reads more at once, chunks are still no longer: passages, not books."""
 
 
 @dataclass(frozen=True)
-class Stamp:
+class IndexManifest:
     """What an index records about its vectors.
 
     Attributes:
@@ -40,7 +44,7 @@ class Stamp:
         return origin.to_json(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], uri: str) -> "Stamp":
+    def from_json(cls, data: dict[str, Any], uri: str) -> "IndexManifest":
         """Raises: StoreError: an index of another version, or none."""
         if data.get("format") != FORMAT:
             raise StoreError(
@@ -52,39 +56,81 @@ class Stamp:
         try:
             return origin.from_json(cls, data)
         except KeyError as error:
-            raise StoreError(f"its stamp lacks {error}", where=uri, remedy="make it anew") from None
+            fault = f"its record lacks {error}"
         except TypeError as error:
-            raise StoreError(
-                f"its stamp is damaged, {error}", where=uri, remedy="make it anew"
-            ) from None
+            fault = f"its record is damaged, {error}"
+        raise StoreError(fault, where=uri, remedy="make it anew")
 
 
-def make_stamp(
-    encoder: Encoder,
-    name: str,
-    version: str,
-    dim: int | None,
-    chunk_tokens: int | None,
-    overlap: int | None,
-) -> Stamp:
-    """The stamp of an index to be made.
+@dataclass(frozen=True)
+class Asked:
+    """Settings that somebody asks for: None for what the index has, or the default for a new one.
+
+    Attributes:
+        dim: size of the vectors; by default the model's.
+        chunk_tokens: by default all that the model reads, up to MAX_CHUNK_TOKENS.
+        overlap: by default an eighth of that; dtype: see :func:`mlx_stella.load`.
+    """
+
+    dim: int | None = None
+    chunk_tokens: int | None = None
+    overlap: int | None = None
+    dtype: str | None = None
+
+    def check(self, made: IndexManifest, uri: str) -> None:
+        """Refuse to go on with other settings than an index was made with.
+
+        Raises:
+            StoreError: naming what differs.
+        """
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        origin.refuse_differences(made, self, names, uri)
+
+
+def read_manifest(store: Store) -> IndexManifest | None:
+    """What made an index's vectors; None where there is no index yet."""
+    note = store.read_note(MANIFEST)
+    return None if note is None else IndexManifest.from_json(note, store.uri)
+
+
+def begin(store: Store, encoder: Encoder, name: str, asked: Asked, version: str) -> IndexManifest:
+    """The manifest to write rows by: that of the index, or one that is written for a new index.
 
     Args:
-        name: what the encoder was loaded by.
-        dim: size of the vectors; None for the model's default.
-        chunk_tokens: None for all that the model reads, up to MAX_CHUNK_TOKENS.
-        overlap: None for an eighth of that.
+        name: what the encoder was loaded by; version: of this package.
+
+    Raises:
+        StoreError: the index is of another model or other settings.
+        InputError: as :func:`make_manifest`.
+    """
+    made = read_manifest(store)
+    if made is None:
+        made = make_manifest(encoder, name, asked, version)
+        store.write_note(MANIFEST, made.to_json())
+        return made
+    check_model(made, encoder, store.uri)
+    asked.check(made, store.uri)
+    wanted = make_manifest(
+        encoder, name, Asked(made.dim, made.chunk_tokens, made.overlap), made.version
+    )
+    origin.refuse_differences(made, wanted, ("dtype", "prompt"), store.uri)
+    return made
+
+
+def make_manifest(encoder: Encoder, name: str, asked: Asked, version: str) -> IndexManifest:
+    """The manifest of an index to be made by a model.
 
     Raises:
         InputError: the model has no such dim, or cannot read such chunks.
     """
-    dim = encoder.default_dim if dim is None else dim
+    dim = encoder.default_dim if asked.dim is None else asked.dim
     if dim not in encoder.dims:
         raise InputError(
             f"this model has no vectors of {dim} dimensions",
             remedy=f"one of {', '.join(map(str, encoder.dims))}",
         )
     room = encoder.document_room
+    chunk_tokens, overlap = asked.chunk_tokens, asked.overlap
     if chunk_tokens is None:
         chunk_tokens = min(room, MAX_CHUNK_TOKENS)
     if not 1 <= chunk_tokens <= room:
@@ -93,7 +139,7 @@ def make_stamp(
         overlap = chunk_tokens // 8
     if not 0 <= overlap < chunk_tokens:
         raise InputError(f"an overlap of {overlap} tokens", remedy=f"from 0 to {chunk_tokens - 1}")
-    return Stamp(
+    return IndexManifest(
         format=FORMAT,
         version=version,
         origin=Origin.of(name, encoder.checkpoint.directory),
@@ -105,27 +151,16 @@ def make_stamp(
     )
 
 
-def check_settings(stamp: Stamp, wanted: Stamp, uri: str) -> None:
-    """Refuse to add vectors of the same model but another making.
-
-    Raises:
-        StoreError: naming what differs.
-    """
-    origin.refuse_differences(
-        stamp, wanted, ("dim", "dtype", "prompt", "chunk_tokens", "overlap"), uri
-    )
-
-
-def check_model(stamp: Stamp, encoder: Encoder, uri: str) -> None:
+def check_model(made: IndexManifest, encoder: Encoder, uri: str) -> None:
     """Refuse to ask an index with another model, or to add to it.
 
     Raises:
         StoreError: naming both.
     """
     directory = encoder.checkpoint.directory
-    if (found := origin.fingerprint(directory)) != stamp.origin.fingerprint:
+    if (found := origin.fingerprint(directory)) != made.origin.fingerprint:
         raise StoreError(
-            f"its vectors are of {stamp.origin}, not of {directory} ({found[:8]}), whose numbers "
+            f"its vectors are of {made.origin}, not of {directory} ({found[:8]}), whose numbers "
             "mean other things",
             where=uri,
             remedy="that model, or index again",

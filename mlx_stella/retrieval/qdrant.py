@@ -21,7 +21,14 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from mlx_stella.errors import InputError, StoreError
 from mlx_stella.retrieval.scanning import Key
-from mlx_stella.retrieval.store import FILTER_FIELDS, Filter, Hit, State, StoredChunk
+from mlx_stella.retrieval.store import (
+    FILTER_FIELDS,
+    Filter,
+    Hit,
+    State,
+    StoredChunk,
+    version_of,
+)
 
 SCHEMES = ("qdrant+http", "qdrant+https")
 API_KEY = "QDRANT_API_KEY"
@@ -36,6 +43,7 @@ REQUEST_ROWS = 100
 _TIMEOUT_S = 60
 _MARK = {"made by": "mlx-stella"}
 _KEYWORDS = ("root", "content_hash", "text_hash", *FILTER_FIELDS)
+_NUMBERS = ("number", "start_line", "end_line")
 _NAME = re.compile(r"(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -133,6 +141,35 @@ class QdrantStore:
             for points in self._pages([condition], payload=["text_hash"], with_vectors=True):
                 for point in points:
                     found[point.payload["text_hash"]] = np.array(point.vector, np.float32)
+        return found
+
+    def row(self, ref: str) -> StoredChunk | None:
+        content_hash, number = version_of(ref)
+        is_number = models.FieldCondition(key="number", match=models.MatchValue(value=number))
+        copies = self._select([_is_one_of("content_hash", [content_hash]), is_number])
+        return next((row for row in copies if row.ref == ref), None)
+
+    def rows_of(
+        self, name: str, root: str | None = None, lines: tuple[int, int] | None = None
+    ) -> list[StoredChunk]:
+        conditions = [_is_one_of("file", [name])]
+        if root is not None:
+            conditions.append(_is_one_of("root", [root]))
+        if lines is not None:
+            first, last = lines
+            for field, limits in (
+                ("start_line", models.Range(lte=last)),
+                ("end_line", models.Range(gte=first)),
+            ):
+                conditions.append(models.FieldCondition(key=field, range=limits))
+        return self._select(conditions)
+
+    def _select(self, conditions: Sequence[models.FieldCondition]) -> list[StoredChunk]:
+        """The rows that meet all conditions."""
+        found = []
+        for points in self._pages(conditions):
+            with self._faults():
+                found += [StoredChunk.from_fields(point.payload) for point in points]
         return found
 
     def count(self) -> int:
@@ -245,7 +282,8 @@ class QdrantStore:
             with self._faults():
                 self._client.create_collection(self._rows, vectors_config=params, metadata=_MARK)
         text = models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=True)
-        schemas = dict.fromkeys(_KEYWORDS, models.PayloadSchemaType.KEYWORD) | {"text": text}
+        schemas = dict.fromkeys(_KEYWORDS, models.PayloadSchemaType.KEYWORD)
+        schemas |= dict.fromkeys(_NUMBERS, models.PayloadSchemaType.INTEGER) | {"text": text}
         with self._faults():
             for field, schema in schemas.items():
                 self._client.create_payload_index(self._rows, field, schema, wait=True)

@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlx_stella.errors import InputError
 from mlx_stella.files.tables import read_rows
@@ -67,9 +68,9 @@ class NotText(Exception):
     """The file is of a kind that is left out; the reason in words."""
 
 
-def kind_of(file: SourceFile) -> str:
+def kind_of(path: Path) -> str:
     """ "rows", "pdf", "html", "markdown", a programming language, or "text"."""
-    ending = file.path.suffix.lower()
+    ending = path.suffix.lower()
     return "rows" if ending in ROW_ENDINGS else _KINDS.get(ending, "text")
 
 
@@ -80,7 +81,7 @@ def content_hash(file: SourceFile, fields: Sequence[str]) -> str:
         OSError: the file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
-    if kind_of(file) == "rows":
+    if kind_of(file.path) == "rows":
         digest.update(repr(_columns(file, fields)).encode())
     with file.path.open("rb") as content:
         while block := content.read(2**20):
@@ -100,7 +101,7 @@ def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
         InputError: it is not what its name says; the reason is for people, without the name.
         OSError: it cannot be read.
     """
-    kind = kind_of(file)
+    kind = kind_of(file.path)
     if kind == "rows":
         optional = ("title",) if file.is_beir else ()
         for row in read_rows(file.path, _columns(file, fields), optional):

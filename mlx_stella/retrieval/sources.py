@@ -87,6 +87,15 @@ def forget_sources(store: Store, found: Scan) -> None:
         store.write_note(SOURCES, kept)
 
 
+def key_of(store: Store, path: str) -> tuple[str | None, str]:
+    """Root and name of a file by its whole path; of any other name the name, below any root."""
+    roots = [root for root in store.read_note(SOURCES) or {} if is_below(path, root)]
+    if not path.startswith("/") or not roots:
+        return None, path
+    root = max(roots, key=len)
+    return root, path[len(root.rstrip("/")) + 1 :]
+
+
 def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
     """Each root that was indexed, what is there now (None: it is gone), and its fields."""
     for root, source in (store.read_note(SOURCES) or {}).items():

@@ -1,8 +1,9 @@
-"""How an index stands to the files it was made of: what is done, and what is left."""
+"""What an index holds of the files it was made of, and what is left to do."""
 
 from dataclasses import dataclass, field
 
 from mlx_stella.retrieval import reading
+from mlx_stella.retrieval.manifest import IndexManifest
 from mlx_stella.retrieval.scanning import Key, Note
 from mlx_stella.retrieval.sources import look_again
 from mlx_stella.retrieval.store import Store
@@ -10,15 +11,18 @@ from mlx_stella.retrieval.updating import REPORT, read_empty, read_notes, stored
 
 
 @dataclass
-class Standing:
-    """Files by what the next run of `index` would do with them.
+class IndexStatus:
+    """An index, and its files by what the next update would do with them.
 
     Attributes:
+        manifest: what made its vectors; chunks: the number of its rows.
         done: nothing; pending: embed them, the reason is "new", "changed" or "part of it is done";
             gone: take them out; failed: try again; skipped: leave them out; empty: nothing, they
             hold no words.
     """
 
+    manifest: IndexManifest
+    chunks: int
     done: list[Key] = field(default_factory=list)
     pending: list[Note] = field(default_factory=list)
     gone: list[Key] = field(default_factory=list)
@@ -27,19 +31,19 @@ class Standing:
     empty: list[Key] = field(default_factory=list)
 
 
-def compare(store: Store) -> Standing:
+def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
     """Look at every file of an index, by its content."""
-    standing = Standing()
+    status = IndexStatus(manifest, store.count())
     report = store.read_note(REPORT) or {}
     versions, empty = stored_versions(store), read_empty(report)
-    standing.skipped = read_notes(report, "skipped")
+    status.skipped = read_notes(report, "skipped")
     reasons = {note.key: note for note in read_notes(report, "failed")}
-    left_out = {note.key for note in standing.skipped} | set(reasons)
+    left_out = {note.key for note in status.skipped} | set(reasons)
     seen: set[Key] = set()
     for root, found, fields in look_again(store):
         if found is None:
             reason = "the folder is gone; remedy: name it to `index`, which takes its files out"
-            standing.failed.append(Note(Key(root, ""), reason))
+            status.failed.append(Note(Key(root, ""), reason))
             seen |= {key for key in versions if key.root == root}
             continue
         for file in found.files:
@@ -48,19 +52,19 @@ def compare(store: Store) -> Standing:
             try:
                 content_hash = reading.content_hash(file, fields)
             except OSError as error:
-                standing.failed.append(Note(key, error.strerror or str(error)))
+                status.failed.append(Note(key, error.strerror or str(error)))
                 continue
             state = versions.get(key, {}).get(content_hash)
             if state and state.is_complete:
-                standing.done.append(key)
+                status.done.append(key)
             elif empty.get(key) == content_hash:
-                standing.empty.append(key)
+                status.empty.append(key)
             elif key in reasons:
-                standing.failed.append(reasons[key])
+                status.failed.append(reasons[key])
             elif state:
-                standing.pending.append(Note(key, "part of it is done"))
+                status.pending.append(Note(key, "part of it is done"))
             elif key not in left_out:
-                standing.pending.append(Note(key, "changed" if key in versions else "new"))
-        standing.failed += found.failed
-    standing.gone = sorted(key for key in versions if key not in seen)
-    return standing
+                status.pending.append(Note(key, "changed" if key in versions else "new"))
+        status.failed += found.failed
+    status.gone = sorted(key for key in versions if key not in seen)
+    return status

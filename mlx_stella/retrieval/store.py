@@ -4,6 +4,8 @@ All truth about what is done lies in the rows: a file is done when the row of it
 there and none before it is missing. There is no second record that could disagree.
 """
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +17,8 @@ from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.scanning import Key
 
 FILTER_FIELDS = ("file", "heading", "record")
+
+_REF = re.compile("[0-9a-f]{1,64}-[0-9]{1,18}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,15 @@ class StoredChunk:
     number: int
     is_last: bool
     chunk: Chunk
+
+    @property
+    def ref(self) -> str:
+        """A short name of the row that holds for good, of characters that need no quoting in URLs.
+
+        It is content_hash, number, and a hash of the key that tells copies of a file apart.
+        """
+        key = hashlib.blake2b(f"{self.key.root}\0{self.key.name}".encode(), digest_size=6)
+        return f"{self.content_hash}-{self.number}-{key.hexdigest()}"
 
     def to_fields(self) -> dict[str, str | int | bool]:
         """What a database keeps of it."""
@@ -69,10 +82,50 @@ class State:
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found; score: the cosine, of words the store's own, or of both a fusion."""
+    """A passage that was found.
+
+    Attributes:
+        score: the cosine; of a search by words the store's own, of a hybrid one a fusion of both.
+        row: the passage as it is stored; the properties are what is of use of it.
+    """
 
     score: float
     row: StoredChunk
+
+    @property
+    def text(self) -> str:
+        """The passage."""
+        return self.row.chunk.text
+
+    @property
+    def root(self) -> str:
+        """The folder that was indexed, an absolute path."""
+        return self.row.key.root
+
+    @property
+    def file(self) -> str:
+        """The file's name below the root, with forward slashes."""
+        return self.row.key.name
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """The first and the last line of the passage in its file, counted from 1."""
+        return self.row.chunk.start_line, self.row.chunk.end_line
+
+    @property
+    def heading(self) -> str:
+        """The headings above it, "A > B"; of code the definition it lies in."""
+        return self.row.chunk.heading
+
+    @property
+    def record(self) -> str:
+        """The id of the row it is from, in a file of rows; else ""."""
+        return self.row.chunk.record
+
+    @property
+    def ref(self) -> str:
+        """What ``Index.read`` and ``Index.similar`` find the passage by."""
+        return self.row.ref
 
 
 @dataclass(frozen=True)
@@ -100,6 +153,17 @@ def parse_filter(text: str) -> Filter:
     return Filter(field, pattern)
 
 
+def is_ref(text: str) -> bool:
+    """Whether a text has the form of :attr:`StoredChunk.ref`."""
+    return bool(_REF.fullmatch(text))
+
+
+def version_of(ref: str) -> tuple[str, int]:
+    """The content_hash and the number in a ref, which only copies of a file share."""
+    content_hash, number, _ = ref.split("-")
+    return content_hash, int(number)
+
+
 class Store(Protocol):
     """Keeps rows and their vectors, and small notes beside them. One process writes at a time."""
 
@@ -122,6 +186,19 @@ class Store(Protocol):
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, np.ndarray]:
         """The vectors (dim,) of those texts that are stored."""
+
+    def row(self, ref: str) -> StoredChunk | None:
+        """The row of a ref; None where there is none."""
+
+    def rows_of(
+        self, name: str, root: str | None = None, lines: tuple[int, int] | None = None
+    ) -> list[StoredChunk]:
+        """The rows of a file, of all its versions, in no particular order.
+
+        Args:
+            root: None for the files of that name below any root.
+            lines: only rows that touch these, first and last.
+        """
 
     def count(self) -> int:
         """The number of rows."""

@@ -30,12 +30,14 @@ class UpdateReport:
     """What a run did.
 
     Attributes:
+        found: files that were looked at.
         files: that are in the index now; unchanged: that were before.
         embedded, reused: chunks given a vector by the model, or that of the same text.
         removed: files taken out of the index.
         skipped: left out on purpose; failed: to be mended; empty: without words, by their hash.
     """
 
+    found: int = 0
     files: int = 0
     unchanged: int = 0
     embedded: int = 0
@@ -50,7 +52,7 @@ Embed = Callable[[list[str]], np.ndarray]
 Tell = Callable[[int, int], None]
 
 
-def index(
+def update_rows(
     store: Store,
     found: Scan,
     fields: Sequence[str],
@@ -88,7 +90,9 @@ class _Run:
         self._chunks = 0
         self._partial: dict[Key, str] = {}  # versions of which not all rows are stored yet
         self._given_up: set[Key] = set()
-        self.report = UpdateReport(skipped=list(found.skipped), failed=list(found.failed))
+        self.report = UpdateReport(
+            found=len(found.files), skipped=list(found.skipped), failed=list(found.failed)
+        )
 
     def run(self) -> UpdateReport:
         for file in self._found.files:
@@ -138,7 +142,7 @@ class _Run:
     def _chunks_of(self, file: SourceFile) -> Iterator[Chunk]:
         """The chunks of a file, once all of it was read without a fault."""
         passages = reading.read(file, self._fields)
-        if reading.kind_of(file) == "rows":  # too large to keep, so it is read twice
+        if reading.kind_of(file.path) == "rows":  # too large to keep, so it is read twice
             for _ in passages:
                 pass
             passages = reading.read(file, self._fields)

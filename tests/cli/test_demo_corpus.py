@@ -31,7 +31,7 @@ def test_three_questions_are_asked_and_nothing_is_left(tmp_path, monkeypatch):
     for question in corpus.QUESTIONS:
         assert f"Query:  {question}\n" in output
     assert len(re.findall(r"^-?\d\.\d{4}  \S+:\d+", output, re.MULTILINE)) == 6
-    assert "Corpus: README.md, of this clone" in output
+    assert "Corpus: README.md and docs, of this clone, and the code" in output
     assert not list(tmp_path.iterdir())
 
 
@@ -43,12 +43,12 @@ def test_a_question_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_the_corpus_of_a_clone_and_of_an_installed_package(tmp_path, monkeypatch):
-    assert corpus.collect(tmp_path / "a") == "of this clone"
+    assert corpus.collect(tmp_path / "a") == "README.md and docs, of this clone"
     readme = (ROOT / "README.md").read_text()
     assert (tmp_path / "a" / "README.md").read_text() == readme
-    assert (tmp_path / "a" / "retrieval" / "searching.py").is_file()
+    assert (tmp_path / "a" / "retrieval" / "ranking.py").is_file()
     installed(tmp_path, monkeypatch)
-    assert corpus.collect(tmp_path / "b") == "of the installed package"
+    assert corpus.collect(tmp_path / "b") == "README.md, of the installed package"
     assert (tmp_path / "b" / "README.md").read_text().startswith("# mlx-stella\n")
     assert (tmp_path / "b" / "retrieval" / "store.py").is_file()
 
@@ -73,4 +73,4 @@ def test_the_answers(minilm_directory, tmp_path):
     convert, killed, fused = re.split(r"Query:  ", output)[1:]
     assert "README.md" in convert and "Converting" in convert
     assert "Searching" in killed
-    assert "retrieval/searching.py" in fused and "def fuse" in fused
+    assert "retrieval/ranking.py" in fused and "def fuse" in fused

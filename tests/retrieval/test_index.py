@@ -269,7 +269,7 @@ def test_a_place_that_cannot_be_reached(monkeypatch):
     with pytest.raises(StoreError, match="nowhere://a/b: no address of an index; remedy"):
         LanceStore("nowhere://a/b").count()
 
-    def connect(uri, session):
+    def connect(uri, **options):
         raise RuntimeError("Failed to connect to namespace: RetryError")  # LanceDB's, for S3
 
     monkeypatch.setattr(lance.lancedb, "connect", connect)

@@ -7,15 +7,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("lancedb")
-from support import any_bytes_in_names
-from support.indexing import TOKENIZER, contents, embed
+from support import any_bytes_in_names, load_tiny
+from support.indexing import contents
 
+from mlx_stella import Index
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval.chunking import Chunker
-from mlx_stella.retrieval.lance import LanceStore
-from mlx_stella.retrieval.sources import forget_sources, remember_sources, scan_sources
-from mlx_stella.retrieval.status import compare
-from mlx_stella.retrieval.updating import index
 
 
 @pytest.fixture
@@ -28,13 +24,8 @@ def notes(tmp_path):
 
 
 def run(folder, *paths, globs=()):
-    """As ``mlx-stella index`` does it."""
-    store = LanceStore(str(folder / "idx"))
-    found = scan_sources(store, [folder / path for path in paths], globs)
-    remember_sources(store, found, [])
-    report = index(store, found, [], Chunker(TOKENIZER, 32, 4), embed)
-    forget_sources(store, found)
-    return report
+    index = Index.create(folder / "idx", load_tiny("tiny-stella-400m"), exist_ok=True)
+    return index.update([folder / path for path in paths], globs=globs)
 
 
 def files(folder) -> list[str]:
@@ -42,20 +33,20 @@ def files(folder) -> list[str]:
     return sorted(name.removeprefix(f"{folder}/") for name in found)
 
 
-def standing(folder) -> tuple[int, int, int]:
-    found = compare(LanceStore(str(folder / "idx")))
+def status(folder) -> tuple[int, int, int]:
+    found = Index.open(folder / "idx").status()
     return len(found.done), len(found.gone), len(found.failed)
 
 
 def test_a_deleted_folder_is_taken_out_when_it_is_named(notes):
     run(notes, "n", "m")
     shutil.rmtree(notes / "m")
-    assert standing(notes) == (3, 0, 1)
+    assert status(notes) == (3, 0, 1)
     run(notes, "n")
     assert "m/d.md" in files(notes)
     assert run(notes, "n", "m").removed == 1
     assert files(notes) == ["n/a.md", "n/b.txt", "n/sub/c.md"]
-    assert standing(notes) == (3, 0, 0)
+    assert status(notes) == (3, 0, 0)
     with pytest.raises(InputError, match="No such file"):
         run(notes, "m")
 
@@ -72,10 +63,10 @@ def test_a_deleted_file_that_was_named(notes):
     run(notes, "n/a.md", "n/b.txt")
     (notes / "n" / "a.md").unlink()
     assert run(notes, "n/b.txt").removed == 0
-    assert standing(notes) == (1, 1, 0)
+    assert status(notes) == (1, 1, 0)
     assert run(notes, "n/a.md", "n/b.txt").removed == 1
     assert files(notes) == ["n/b.txt"]
-    assert standing(notes) == (1, 0, 0)
+    assert status(notes) == (1, 0, 0)
 
 
 def test_a_deleted_file_named_beside_its_folder(notes):
@@ -94,31 +85,31 @@ def test_a_name_that_is_not_utf8_is_found_again(notes):
             file.write(f"the text of {name}")
     path = Path(os.fsdecode(folder))
     assert run(notes, path).embedded == 2
-    assert standing(notes) == (2, 0, 0)
+    assert status(notes) == (2, 0, 0)
     assert run(notes, path).unchanged == 2
 
 
 def test_a_glob_looks_at_a_part_of_what_is_known(notes):
     run(notes, "n")
     run(notes, "n", globs=["*.md"])
-    assert standing(notes) == (3, 0, 0)
+    assert status(notes) == (3, 0, 0)
     (notes / "n" / "b.txt").unlink()
     assert run(notes, "n", globs=["*.md"]).removed == 0
-    assert standing(notes) == (2, 1, 0)
+    assert status(notes) == (2, 1, 0)
     assert run(notes, "n").removed == 1
 
 
 def test_a_file_without_words_is_told(notes):
     (notes / "n" / "blank.md").write_text(" \n")
     run(notes, "n")
-    found = compare(LanceStore(str(notes / "idx")))
+    found = Index.open(notes / "idx").status()
     assert [key.name for key in found.empty] == ["blank.md"] and len(found.done) == 3
 
 
 def test_globs_add_up(notes):
     run(notes, "n", globs=["*.md"])
     assert run(notes, "n", globs=["*.txt"]).embedded == 1
-    assert standing(notes) == (3, 0, 0)
+    assert status(notes) == (3, 0, 0)
 
 
 def test_a_folder_takes_over_one_in_it(notes):
@@ -128,7 +119,7 @@ def test_a_folder_takes_over_one_in_it(notes):
     report = run(notes, "n")
     assert (report.embedded, report.reused, report.removed) == (2, 1, 1)
     assert files(notes) == ["m/d.md", "n/a.md", "n/b.txt", "n/sub/c.md"]
-    assert standing(notes) == (4, 0, 0)
+    assert status(notes) == (4, 0, 0)
 
 
 def test_a_folder_in_one_that_is_known_is_refused(notes):

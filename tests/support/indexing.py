@@ -11,7 +11,7 @@ from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.lance import LanceStore
 from mlx_stella.retrieval.scanning import scan
 from mlx_stella.retrieval.store import Store
-from mlx_stella.retrieval.updating import UpdateReport, index
+from mlx_stella.retrieval.updating import UpdateReport, update_rows
 from support import CHECKPOINTS
 
 DIM = 16
@@ -41,7 +41,7 @@ def run_index(
     """Index folders with chunks of 32 tokens."""
     fields = options.pop("fields", ())
     chunker = Chunker(TOKENIZER, 32, 4)
-    return index(store_of(uri), scan(paths, **options), fields, chunker, embed, tell)
+    return update_rows(store_of(uri), scan(paths, **options), fields, chunker, embed, tell)
 
 
 def contents(uri: Path | str) -> list[tuple]:

@@ -1,0 +1,365 @@
+"""An index of files: made, brought up to date, asked, read. The one way in for every caller."""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self, overload
+
+from mlx_stella import __version__
+from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.errors import InputError, StellaWarning, StoreError
+from mlx_stella.files import lock
+from mlx_stella.loading import load_recorded
+from mlx_stella.machine.packages import require
+from mlx_stella.retrieval import passages, ranking
+from mlx_stella.retrieval.chunking import Chunker
+from mlx_stella.retrieval.export import export
+from mlx_stella.retrieval.manifest import Asked, IndexManifest, begin, check_model, read_manifest
+from mlx_stella.retrieval.scanning import Scan
+from mlx_stella.retrieval.sources import forget_sources, key_of, remember_sources, scan_sources
+from mlx_stella.retrieval.status import IndexStatus, status_of
+from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, parse_filter
+from mlx_stella.retrieval.updating import Tell, UpdateReport, update_rows
+
+StrPath = str | os.PathLike[str]
+
+
+class Index:
+    """Files that can be searched by meaning; see :meth:`open` and :meth:`create`.
+
+    It may be asked from several threads, and sees what other processes write. One process at a
+    time updates it.
+
+    Attributes:
+        uri: where it lies.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model: str | Encoder | None,
+        asked: Asked,
+        memory_limit: int | None,
+    ):
+        self.uri = store.uri
+        self._store, self._asked, self._memory_limit = store, asked, memory_limit
+        self._lent = model if isinstance(model, Encoder) else None
+        self._name = str(model.checkpoint.directory) if isinstance(model, Encoder) else model
+        self._encoder: Encoder | None = self._lent
+        self._checked: Encoder | None = None
+        self._loading = threading.Lock()
+        self._manifest = read_manifest(store)
+
+    @classmethod
+    def open(
+        cls,
+        uri: StrPath,
+        *,
+        model: str | Encoder | None = None,
+        dtype: str | None = None,
+        memory_limit: int | None = None,
+    ) -> Self:
+        """An index that exists. Its model is loaded when it is first needed.
+
+        Args:
+            uri: a folder, s3://bucket/name or qdrant+http://host:6333/collection.
+            model: the index's model, or where it lies now; None for the name and the commit that
+                the index records.
+            dtype, memory_limit: see :func:`mlx_stella.load`. By default an index is searched with
+                the dtype that suits this machine, and updated with its own.
+
+        Raises:
+            StoreError: there is no index, or it cannot be used.
+            InputError: there can be none at this address.
+        """
+        index = cls(open_store(os.fspath(uri)), model, Asked(dtype=dtype), memory_limit)
+        _ = index.manifest
+        return index
+
+    @classmethod
+    def create(
+        cls,
+        uri: StrPath,
+        model: str | Encoder | None,
+        *,
+        dim: int | None = None,
+        chunk_tokens: int | None = None,
+        overlap: int | None = None,
+        dtype: str | None = None,
+        memory_limit: int | None = None,
+        exist_ok: bool = False,
+    ) -> Self:
+        """A new index. Nothing is written, and no model loaded, before the first :meth:`update`.
+
+        Args:
+            uri: as in :meth:`open`.
+            model: an encoder, or what to load; None only for an index that exists.
+            dim: size of the vectors; by default the model's.
+            chunk_tokens: tokens in a chunk; by default what the model reads, at most 512.
+            overlap: tokens repeated from chunk to chunk; by default an eighth.
+            dtype, memory_limit: see :func:`mlx_stella.load`.
+            exist_ok: open an index that exists, if it was made with the settings that are given.
+
+        Raises:
+            StoreError: there is one, or one of other settings; or it cannot be used.
+            InputError: there can be none at this address.
+        """
+        asked = Asked(dim, chunk_tokens, overlap, dtype)
+        index = cls(open_store(os.fspath(uri)), model, asked, memory_limit)
+        if not index.is_new:
+            if not exist_ok:
+                raise StoreError("there is an index", where=index.uri, remedy="open it")
+            asked.check(index.manifest, index.uri)
+        return index
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing yet: the first :meth:`update` makes it."""
+        if self._manifest is None:
+            self._manifest = read_manifest(self._store)
+        return self._manifest is None
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What made its vectors: the model, its settings.
+
+        Raises:
+            StoreError: there is no index, as nobody has updated this one yet.
+        """
+        if self.is_new or self._manifest is None:
+            remedy = f"mlx-stella index FOLDER --to {self.uri}"
+            raise StoreError("no index", where=self.uri, remedy=remedy)
+        return self._manifest
+
+    @property
+    def model(self) -> Encoder:
+        """The model that made its vectors, loaded when first asked for.
+
+        Raises:
+            StoreError: there is no index, or what was loaded is another model.
+            ModelNotFoundError, CheckpointError, InputError: as :func:`mlx_stella.load`.
+        """
+        made = self.manifest
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._load(made, self._asked.dtype)
+            if self._encoder is not self._checked:
+                check_model(made, self._encoder, self.uri)
+                self._checked = self._encoder
+            return self._encoder
+
+    def update(
+        self,
+        paths: StrPath | Sequence[StrPath],
+        *,
+        globs: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        progress: Callable[[int], Tell] | None = None,
+    ) -> UpdateReport:
+        """Bring the index up to date with files: only what is new or changed is embedded.
+
+        A run that was stopped, however it was, is taken up where it had come to.
+
+        Args:
+            paths: folders and files. What the index has of other folders stays.
+            globs: only files of such names, "*.md" say.
+            fields: of .jsonl, .csv and .parquet, what makes up a text; by default "text".
+            progress: called with the number of files; what it returns is called after each commit
+                with the number of files done since, and that of chunks done in all.
+
+        Returns:
+            What was done, and which files were left out and why.
+
+        Raises:
+            InputError: a path does not exist, or a new index would be of nothing; a setting that
+                the model cannot meet.
+            StoreError: somebody else is writing, the index is of another model or other settings,
+                or it cannot be written to.
+        """
+        paths = [
+            Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)
+        ]
+        store, folder = self._store, None if "://" in self.uri else Path(self.uri)
+        found = scan_sources(store, paths, globs, folder)
+        made = read_manifest(store)
+        _check_found(found, paths, is_new=made is None)
+        encoder = self._model_for_writing(made)
+        with lock.writing(self.uri):
+            made = begin(store, encoder, self._name or made.origin.model, self._asked, __version__)
+            remember_sources(store, found, list(fields))
+            report = update_rows(
+                store,
+                found,
+                fields,
+                Chunker(encoder.tokenizer, made.chunk_tokens, made.overlap),
+                lambda texts: encoder.encode_document(texts, dim=made.dim),
+                progress(len(found.files)) if progress else lambda files, chunks: None,
+            )
+            forget_sources(store, found)
+        self._manifest = made
+        return report
+
+    @overload
+    def search(self, query: str, **options) -> list[Hit]: ...
+    @overload
+    def search(self, query: Sequence[str], **options) -> list[list[Hit]]: ...
+    def search(
+        self,
+        query,
+        *,
+        top: int = 10,
+        filters: Sequence[str] = (),
+        hybrid: bool = False,
+        exact: bool = False,
+    ):
+        """The passages that answer a question, best first.
+
+        Args:
+            query: a question, or several, which are embedded together.
+            top: how many hits.
+            filters: only where FIELD=PATTERN, as "file=docs/*"; fields are file, heading and
+                record; all must hold.
+            hybrid: fuse the ranking by meaning with one by words.
+            exact: look at every vector.
+
+        Returns:
+            Hits; for several questions a list of them each.
+
+        Raises:
+            InputError: a question is empty, or a filter is not understood.
+            StoreError: as :attr:`model`, or the index cannot be read.
+        """
+        questions = [query] if isinstance(query, str) else list(query)
+        if not all(question.strip() for question in questions):
+            raise InputError("the query is empty", remedy="ask something")
+        conditions = [parse_filter(text) for text in filters]
+        vectors = self.model.encode_query(questions, dim=self.manifest.dim)
+        found = [
+            ranking.search(self._store, words, vector, top, conditions, hybrid, exact)
+            for words, vector in zip(questions, vectors, strict=True)
+        ]
+        return found[0] if isinstance(query, str) else found
+
+    def similar(self, hit: Hit | str, *, top: int = 10, filters: Sequence[str] = ()) -> list[Hit]:
+        """The passages most like one that the index holds, best first, without itself.
+
+        Args:
+            hit: it, or its ref. No model is needed.
+            top, filters: as in :meth:`search`.
+
+        Raises:
+            InputError: this is no ref.
+            StoreError: the index does not hold it, or cannot be read.
+        """
+        row = self._row(hit)
+        vector = self._store.vectors([row.chunk.text_hash])[row.chunk.text_hash]
+        conditions = [parse_filter(text) for text in filters]
+        hits = self._store.search(vector, top + 1, conditions, False)
+        return [found for found in hits if found.ref != row.ref][:top]
+
+    def read(self, what: Hit | str, lines: tuple[int, int] | None = None) -> str:
+        """A passage, a file, or lines of one, as the index holds them. No file is opened.
+
+        Of text, Markdown and code blank lines and line numbers are the file's; white space at the
+        ends of chunks and before a chunk of one line is lost, and so is what a binary file was.
+        Of HTML the text without its tags is what was indexed, of a PDF that of its pages, of a
+        file of rows the fields chosen: those are given as passages, a blank line between them.
+
+        Args:
+            what: a hit or its ref; or a file, by its name below its root or by its whole path, as
+                hits tell them.
+            lines: first and last, counted from 1; of the file that a hit is in, too. None for the
+                passage of a hit, and for the whole of a file. Of HTML and of files of rows the
+                passages that stand in these lines.
+
+        Raises:
+            InputError: there is no such file or no such line, several files have the name, or
+                lines are asked of a PDF, which are counted anew on each page.
+            StoreError: the index does not hold what the ref names, or cannot be read.
+        """
+        overlap = self.manifest.overlap
+        if isinstance(what, Hit) or is_ref(what):
+            row = self._row(what)
+            if lines is None:
+                return row.chunk.text
+            key = row.key.root, row.key.name
+        else:
+            key = key_of(self._store, what)
+        return passages.read(self._store, *key, lines, overlap)
+
+    def status(self) -> IndexStatus:
+        """What the index holds, and which files the next update would embed or take out.
+
+        Looks at every file by its content; loads no model and changes nothing.
+        """
+        return status_of(self._store, self.manifest)
+
+    def export(self, output: StrPath) -> int:
+        """Write all passages and vectors to a .parquet file, or .npy with a .rows.jsonl beside it.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            InputError: the ending is another, or the file would lie in the index.
+            OutputError: it cannot be written.
+        """
+        return export(self._store, self.manifest.dim, Path(output))
+
+    def _model_for_writing(self, made: IndexManifest | None) -> Encoder:
+        """The model in the index's dtype; one that was loaded to search may be of another."""
+        dtype = self._asked.dtype or (made.dtype if made else None)
+        with self._loading:
+            is_other = self._encoder is not None and dtype not in (None, self._encoder.dtype)
+            if self._encoder is None or (is_other and self._lent is None):
+                self._encoder = self._load(made, dtype)
+            return self._encoder
+
+    def _load(self, made: IndexManifest | None, dtype: str | None) -> Encoder:
+        name = self._name or (made.origin.model if made else None)
+        if not name:
+            raise InputError("no model given", where=self.uri, remedy="name one: stella-400m, say")
+        return load_recorded(name, made.origin if made else None, dtype, self._memory_limit)
+
+    def _row(self, hit: Hit | str) -> StoredChunk:
+        """The row of a hit or a ref."""
+        ref = hit.ref if isinstance(hit, Hit) else hit
+        if not is_ref(ref):
+            raise InputError("no ref of a passage", where=f"{ref!r}", remedy="one of a hit")
+        if (row := self._store.row(ref)) is None:
+            fault = f"no passage {ref}, its file has changed or is gone"
+            raise StoreError(fault, where=self.uri, remedy="search again")
+        return row
+
+
+def open_store(uri: str) -> Store:
+    """The store of an address: qdrant+http://..., or LanceDB's: a folder or s3://...
+
+    Raises:
+        MissingExtraError: Qdrant's client is not installed.
+        InputError, StoreError: there can be no index at this address.
+    """
+    if not uri:
+        raise InputError("no address of an index", remedy="name a folder")
+    if uri.startswith("qdrant") and "://" in uri:
+        require("qdrant")
+        from mlx_stella.retrieval.qdrant import QdrantStore
+
+        return QdrantStore(uri)
+    from mlx_stella.retrieval.lance import LanceStore
+
+    return LanceStore(uri)
+
+
+def _check_found(found: Scan, paths: Sequence[Path], is_new: bool) -> None:
+    """Say that there is nothing, rather than make an index of nothing."""
+    if found.files or found.skipped or found.failed:
+        return
+    matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
+    if is_new:
+        where = ", ".join(map(str, paths))
+        raise InputError(f"no file{matching}", where=where, remedy="name others")
+    if found.globs:
+        warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=3)
