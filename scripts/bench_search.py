@@ -1,4 +1,4 @@
-"""Time the search of an index: approximate, exact and hybrid, with the recall of the first; reading.
+"""Time an index: search, approximate, exact and hybrid, the recall of the first, and reading.
 
     $ python scripts/bench_search.py
     100,000 vectors x 1024, drawn; 200 questions

@@ -234,6 +234,8 @@ class Index:
         questions = [query] if isinstance(query, str) else list(query)
         if not all(question.strip() for question in questions):
             raise InputError("the query is empty", remedy="ask something")
+        if top < 1:
+            raise InputError(f"top is {top}", remedy="at least one hit")
         conditions = [parse_filter(text) for text in filters]
         vectors = self.model.encode_query(questions, dim=self.manifest.dim)
         found = [

@@ -1,6 +1,7 @@
 """A file as an index holds it: its chunks joined, overlaps once, blank lines where they stood."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.reading import kind_of
 from mlx_stella.retrieval.store import Store, StoredChunk
 from mlx_stella.retrieval.updating import stored_versions
+
+_CLOSING = re.compile(r"[,.;:!?)\]}\u2e80-\uffef]")
+"""Signs, those of Chinese and Japanese among them, that no space stands before."""
 
 _LIKELY = 8
 """Characters; where as many end one chunk and begin the next, that is an overlap, wherever."""
@@ -84,7 +88,9 @@ def join_lines(chunks: Sequence[Chunk], overlap: int, lines: tuple[int, int] | N
             pieces += [before.text.rstrip(), "\n" * (chunk.start_line - before.end_line)]
         else:
             own = before.text.split("\n")[: chunk.start_line - before.start_line]
-            pieces.append(_until(before.text, chunk.text, sum(map(len, own)) + len(own), overlap))
+            start = sum(map(len, own)) + len(own)
+            joint = "" if _CLOSING.match(chunk.text) else " "  # of a line that was cut
+            pieces.append(_until(before.text, chunk.text, start, overlap, joint))
         before = chunk
     text = "".join(pieces) + (before.text if before else "")
     if lines is None:
@@ -104,7 +110,7 @@ def join_passages(chunks: Sequence[Chunk], overlap: int) -> str:
     return "".join(pieces) + (before.text if before else "")
 
 
-def _until(text: str, following: str, start: int, overlap: int, joint: str = " ") -> str:
+def _until(text: str, following: str, start: int, overlap: int, joint: str) -> str:
     """A text up to where the following one begins in it; with a joint if it begins behind it.
 
     Args:

@@ -19,17 +19,6 @@ from mlx_stella.retrieval.store import Filter, Hit
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ll]ocal:UserWarning")  # Qdrant's local mode
 
 
-@pytest.fixture(params=["lance", "qdrant"])
-def uri(request, tmp_path, monkeypatch) -> str:
-    """The address of an index to be: a folder, or a collection of Qdrant in its local mode."""
-    if request.param == "lance":
-        return str(tmp_path / "idx")
-    qdrant = pytest.importorskip("mlx_stella.retrieval.qdrant", reason="needs qdrant-client")
-    client = qdrant.QdrantClient(":memory:")
-    monkeypatch.setattr(qdrant, "connect", lambda url: client)
-    return "qdrant+http://localhost:6333/idx"
-
-
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "files"
