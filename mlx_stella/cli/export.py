@@ -20,10 +20,7 @@ def export(
     ],
 ) -> None:
     """Write all chunks of an index and their vectors."""
-    from mlx_stella.machine.packages import require
-
-    require("search")
-    from mlx_stella.retrieval.index import Index
+    from mlx_stella import Index  # needs the extra search
 
     rows = Index.open(index).export(output)
     print(f"{rows} chunks in {output}", file=sys.stderr)

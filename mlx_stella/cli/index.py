@@ -49,11 +49,8 @@ def index(
     Only what is new or changed is embedded. A run that was stopped, however it was, is taken up
     where it had come to. Respects .gitignore; leaves out hidden and binary files.
     """
-    from mlx_stella.machine.packages import require
-
-    require("search")
+    from mlx_stella import Index  # needs the extra search
     from mlx_stella.cli.progress import files_bar
-    from mlx_stella.retrieval.index import Index
 
     if not to:
         raise InputError("--to is empty", remedy="name a folder")

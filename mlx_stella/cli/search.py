@@ -42,12 +42,9 @@ def search(
     dtype: options.Dtype = None,
 ) -> None:
     """Find the passages of an index that answer a question, best first."""
-    from mlx_stella.machine.packages import require
+    from mlx_stella import Index  # needs the extra search
 
-    require("search")
     queries = _queries(query)
-    from mlx_stella.retrieval.index import Index
-
     found = Index.open(index, model=model, dtype=dtype).search(
         queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact
     )

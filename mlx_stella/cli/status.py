@@ -19,10 +19,7 @@ def status(
 
     The files are looked at by their content; nothing is changed, and no model is loaded.
     """
-    from mlx_stella.machine.packages import require
-
-    require("search")
-    from mlx_stella.retrieval.index import Index
+    from mlx_stella import Index  # needs the extra search
 
     found = Index.open(index).status()
     made = found.manifest

@@ -178,13 +178,11 @@ class Index:
             StoreError: somebody else is writing, the index is of another model or other settings,
                 or it cannot be written to.
         """
-        paths = [
-            Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)
-        ]
         store, folder = self._store, None if "://" in self.uri else Path(self.uri)
-        found = scan_sources(store, paths, globs, folder)
+        named = [paths] if isinstance(paths, str | os.PathLike) else paths
+        found = scan_sources(store, [Path(path) for path in named], globs, folder)
         made = read_manifest(store)
-        _check_found(found, paths, is_new=made is None)
+        _check_found(found, named, is_new=made is None)
         encoder = self._model_for_writing(made)
         with lock.writing(self.uri):
             made = begin(store, encoder, self._name or made.origin.model, self._asked, __version__)
@@ -256,9 +254,11 @@ class Index:
             StoreError: the index does not hold it, or cannot be read.
         """
         row = self._row(hit)
-        vector = self._store.vectors([row.chunk.text_hash])[row.chunk.text_hash]
+        vectors = self._store.vectors([row.chunk.text_hash])
+        if not vectors:
+            raise self._gone(row.ref)  # this moment
         conditions = [parse_filter(text) for text in filters]
-        hits = self._store.search(vector, top + 1, conditions, False)
+        hits = self._store.search(vectors[row.chunk.text_hash], top + 1, conditions, False)
         return [found for found in hits if found.ref != row.ref][:top]
 
     def read(self, what: Hit | str, lines: tuple[int, int] | None = None) -> str:
@@ -331,9 +331,12 @@ class Index:
         if not is_ref(ref):
             raise InputError("no ref of a passage", where=f"{ref!r}", remedy="one of a hit")
         if (row := self._store.row(ref)) is None:
-            fault = f"no passage {ref}, its file has changed or is gone"
-            raise StoreError(fault, where=self.uri, remedy="search again")
+            raise self._gone(ref)
         return row
+
+    def _gone(self, ref: str) -> StoreError:
+        fault = f"no passage {ref}, its file has changed or is gone"
+        return StoreError(fault, where=self.uri, remedy="search again")
 
 
 def open_store(uri: str) -> Store:
@@ -355,7 +358,7 @@ def open_store(uri: str) -> Store:
     return LanceStore(uri)
 
 
-def _check_found(found: Scan, paths: Sequence[Path], is_new: bool) -> None:
+def _check_found(found: Scan, paths: Sequence[StrPath], is_new: bool) -> None:
     """Say that there is nothing, rather than make an index of nothing."""
     if found.files or found.skipped or found.failed:
         return

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -107,7 +108,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
     found = Scan(globs=list(globs))
     for path in paths:
         try:
-            real = path.resolve(strict=True)
+            real = as_spelled(path.resolve(strict=True))
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "a link that leads to itself"
             raise InputError(reason, where=path, remedy="name a file or folder") from None
@@ -125,7 +126,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         if root in found.scopes:
             raise InputError("a file in it is named, too", where=path, remedy="name one of them")
         found.scopes[root] = None
-        _walk(found, root, real, exclude.resolve() if exclude else None)
+        _walk(found, root, real, as_spelled(exclude.resolve()) if exclude else None)
     _refuse_nested(found)
     found.files.sort(key=lambda file: file.key)
     return found
@@ -231,6 +232,37 @@ def _variants(glob: str) -> list[str]:
     for part in rest:
         found = [known + folders + part for known in found for folders in ("**/", "")]
     return found
+
+
+def as_spelled(path: Path) -> Path:
+    """A path as its folders list it, where the file system takes other spellings for the same.
+
+    macOS does, of case and of accents (NFC and NFD): without this a folder that is named in two
+    ways would be two roots. Where it does not, as on Linux, each spelling is a file of its own.
+    """
+    spelled = Path(path.anchor)
+    for name in path.parts[1:]:
+        spelled /= _spelling(spelled, name)
+    return spelled
+
+
+def _spelling(folder: Path, name: str) -> str:
+    forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")}
+    for other in (forms | {name.swapcase()}) - {name}:
+        try:
+            if not os.path.samefile(folder / other, folder / name):
+                continue
+            with os.scandir(folder) as entries:
+                listed = [entry.name for entry in entries]
+        except (OSError, ValueError):
+            continue
+        if name not in listed:
+            return next((known for known in listed if _folded(known) == _folded(name)), name)
+    return name
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval.scanning import Scan, is_below, path_of, scan, text_of
+from mlx_stella.retrieval.scanning import Scan, as_spelled, is_below, path_of, scan, text_of
 from mlx_stella.retrieval.store import Store
 
 SOURCES = "sources"
@@ -29,7 +29,7 @@ def scan_sources(
     there: list[Path] = []
     gone: dict[str, set[str] | None] = {}
     for path in paths:
-        real = Path(os.path.realpath(path))
+        real = as_spelled(Path(os.path.realpath(path)))
         root, parent, name = text_of(real), text_of(real.parent), text_of(real.name)
         if real.exists() or not real.parent.is_dir():
             there.append(path)
@@ -40,6 +40,10 @@ def scan_sources(
         else:
             there.append(path)
     found = scan(there, globs, exclude)
+    for root in sources:  # noted before spellings were looked at, or respelled since
+        spelled = text_of(as_spelled(path_of(root)))
+        if spelled != root and not globs and found.scopes.get(spelled, ()) is None:
+            gone[root] = None
     found.gone = gone
     for root in found.scopes:
         for other, source in sources.items():

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.indexing import contents
 
 from mlx_stella import Index
 from mlx_stella.errors import InputError
+from mlx_stella.retrieval import scanning
 
 
 @pytest.fixture
@@ -126,3 +128,64 @@ def test_a_folder_in_one_that_is_known_is_refused(notes):
     run(notes, "n")
     with pytest.raises(InputError, match=r"lies in .*/n, which the index holds; remedy"):
         run(notes, "n/sub")
+
+
+@pytest.fixture
+def folding(monkeypatch):
+    """A file system that finds a name by other spellings, too, but lists one: names to be hidden.
+
+    Files have hard links, and folders symbolic ones, by their other spellings.
+    """
+    hidden, scandir = set(), os.scandir
+
+    class Listed(list):
+        def __enter__(self):
+            return iter(self)
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(
+        os, "scandir", lambda path: Listed(e for e in scandir(path) if e.name not in hidden)
+    )
+    return hidden
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="two spellings are one file there")
+@pytest.mark.parametrize("listed, typed", [("cafe\u0301.md", "caf\u00e9.md"), ("a.md", "A.MD")])
+def test_two_spellings_of_a_name_that_are_one_file(tmp_path, folding, listed, typed):
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / listed).write_text("tea")
+    os.link(tmp_path / "n" / listed, tmp_path / "n" / typed)
+    folding.add(typed)
+    assert run(tmp_path, "n").embedded == 1
+    assert run(tmp_path, f"n/{typed}").unchanged == 1
+    assert files(tmp_path) == [f"n/{listed}"]
+    folding.clear()  # where the file system lists both, they are two files
+    assert run(tmp_path, "n").reused == 1
+    assert files(tmp_path) == sorted([f"n/{listed}", f"n/{typed}"])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="two spellings are one folder there")
+def test_two_spellings_of_a_folder_that_are_one(tmp_path, folding):
+    (tmp_path / "NOTES").mkdir()
+    (tmp_path / "notes").symlink_to("NOTES")
+    folding.add("notes")
+    assert scanning.as_spelled(tmp_path / "notes" / "sub") == tmp_path / "NOTES" / "sub"
+    folding.clear()
+    assert scanning.as_spelled(tmp_path / "notes" / "sub") == tmp_path / "notes" / "sub"
+
+
+def test_a_root_noted_in_another_spelling_is_taken_over(notes, folding, monkeypatch):
+    run(notes, "n")
+    real = scanning.as_spelled
+    wrong, right = str(notes / "n"), notes / "N"
+    (notes / "n").rename(right)
+
+    def spelled(path):
+        return right if str(path) == wrong else real(path)
+
+    monkeypatch.setattr("mlx_stella.retrieval.sources.as_spelled", spelled)
+    report = run(notes, "N")
+    assert (report.reused, report.embedded, report.removed) == (3, 0, 3)
+    assert status(notes) == (3, 0, 0)
