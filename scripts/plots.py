@@ -5,9 +5,10 @@
     docs/pictures/speed.svg: 4 points
 
 Bits against cosine come from the tables of docs/converting.md; tokens a second against length from
-docs/pictures/speed.json, which is what ``mlx-stella bench all-minilm-l6-v2 --json`` printed. The
-pictures are SVG with both a light and a dark dress, which the reader's own system chooses between,
-on a ground of their own, so that they are legible on any page.
+docs/pictures/speed.json, which is what ``mlx-stella bench all-minilm-l6-v2 --json`` printed, and a
+``note`` of how it was measured, where there is something to say. The pictures are SVG with both a
+light and a dark dress, which the reader's own system chooses between, on a ground of their own, so
+that they are legible on any page.
 """
 
 import json
@@ -169,13 +170,16 @@ def speed() -> tuple[str, int]:
         (int(row["name"].split()[0]), row["tokens_per_second"]) for row in measured["measurements"]
     ]
     lengths = [length for length, _ in points]
-    most = 1000 * math.ceil(max(speed for _, speed in points) / 1000)
+    step = 10 ** math.floor(math.log10(max(speed for _, speed in points)))
+    most = step * math.ceil(max(speed for _, speed in points) / step)
+    step = step // 5 if most <= 2 * step else step
     low, high = math.log2(min(lengths)) - 0.5, math.log2(max(lengths)) + 0.5
     x = Axis("tokens a text", lengths, lambda n: (math.log2(n) - low) / (high - low), str)
-    y = Axis("tokens a second", range(0, most + 1, 1000), lambda n: n / most, "{:,}".format)
+    y = Axis("tokens a second", range(0, most + 1, step), lambda n: n / most, "{:,}".format)
     named = [(length, value, f"{value:,.0f}") for length, value in points]
     title = f"Speed by length: {measured['model']}, {measured['dtype']}"
-    return draw(title, measured["machine"], x, y, [Series("", named, joined=True)]), len(points)
+    note = "; ".join(measured[key] for key in ("machine", "note") if key in measured)
+    return draw(title, note, x, y, [Series("", named, joined=True)]), len(points)
 
 
 if __name__ == "__main__":
