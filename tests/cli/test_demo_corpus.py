@@ -71,6 +71,6 @@ def test_a_package_that_is_only_on_the_path(tmp_path, monkeypatch):
 def test_the_answers(minilm_directory, tmp_path):
     output = succeed("demo", "--corpus", "--model", str(minilm_directory), cwd=tmp_path)
     convert, killed, fused = re.split(r"Query:  ", output)[1:]
-    assert "README.md" in convert and "Converting" in convert
+    assert "docs/converting.md" in convert and "Converting" in convert
     assert "Searching" in killed
     assert "retrieval/ranking.py" in fused and "def fuse" in fused
