@@ -6,6 +6,7 @@ A new architecture is one file beside these and one line here. Each file has
     Model       (B, L) token ids -> (B, L, D) hidden states
     RENAMES     part of a tensor's name in the checkpoint -> in the model; None: dropped on purpose
     FUSED       part of a parameter's name -> the tensors stacked along its rows
+                (Qwen2 and NV-Embed take the decoder's)
     folded      where parameters are computed from several tensors
 """
 
@@ -18,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.errors import ConfigError
-from mlx_stella.models import bert, new, nv_embed, qwen2
+from mlx_stella.models import bert, decoder, new, nv_embed, qwen2
 from mlx_stella.models.args import BackboneArgs
 
 Folds = Mapping[str, tuple[tuple[str, ...], Callable[..., mx.array]]]
@@ -42,9 +43,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gte": _NEW,
     "new": _NEW,
     "nvembed": Architecture(
-        nv_embed.ModelArgs, nv_embed.Model, nv_embed.RENAMES, nv_embed.FUSED, nv_embed.folded
+        nv_embed.ModelArgs, nv_embed.Model, nv_embed.RENAMES, decoder.FUSED, nv_embed.folded
     ),
-    "qwen2": Architecture(qwen2.ModelArgs, qwen2.Model, qwen2.RENAMES, qwen2.FUSED),
+    "qwen2": Architecture(qwen2.ModelArgs, qwen2.Model, qwen2.RENAMES, decoder.FUSED),
 }
 
 
