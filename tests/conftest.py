@@ -49,6 +49,15 @@ def copy_of(tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(CHECKPOINTS / name, tmp_path / name))
 
 
+@pytest.fixture(params=["as written", "compiled"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test runs twice: in the CPU's own forms, and in those that a GPU is given, compiled."""
+    if request.param == "compiled":
+        from support import graphs
+
+        graphs.use_compiled_forms(monkeypatch)
+
+
 @pytest.fixture
 def shared() -> Path:
     if not SHARED.is_dir():

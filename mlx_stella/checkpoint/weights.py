@@ -17,7 +17,8 @@ from mlx_stella.errors import WeightsError
 from mlx_stella.models import formats
 from mlx_stella.models.architectures import Architecture, Folds
 from mlx_stella.models.formats import Format
-from mlx_stella.models.layers import Embedding, Linear
+from mlx_stella.models.layers import Backbone, Embedding
+from mlx_stella.models.products import Linear
 from mlx_stella.models.quantized import Packed, QuantizedEmbedding, QuantizedLinear
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
@@ -53,7 +54,12 @@ class StoredTensor:
 
     def value(self, arrays: Mapping[str, mx.array]) -> mx.array:
         """The tensor as it is stored, or float32 if it was quantized."""
-        return arrays[self.name] if self.format is None else self.packed(arrays).expand()
+        if self.format is not None:
+            return self.packed(arrays).expand()
+        value = arrays[self.name]
+        if value.dtype == mx.float64:  # which MLX has on a CPU alone
+            return value.astype(mx.float32, stream=mx.cpu)
+        return value
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ def _source(
 
 
 def fill(
-    model: nn.Module,
+    model: Backbone,
     assemblies: Sequence[Assembly],
     arrays: dict[str, mx.array],
     dtype: mx.Dtype,
@@ -207,15 +213,17 @@ def fill(
             if readers[name] == 0:
                 del arrays[name]
     for path, matrix in packed:
-        peak, norm = matrix.measure()
-        if not norm < float("inf"):
+        peak = matrix.peak()
+        if not peak < float("inf"):
             faults.append(f"{path}: its scales or biases are not finite")
             continue
-        _replace(model, path, matrix, dtype, peak, norm)
+        _replace(model, path, matrix, dtype, peak)
     _report(faults, where)
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.measure_range()
+    if dtype == mx.float16:
+        model.prove_range()
+        for module in model.modules():
+            if isinstance(module, Linear):
+                module.measure_range()
     mx.clear_cache()
 
 
@@ -243,9 +251,7 @@ def _cast(
     return cast, peaks.tolist()
 
 
-def _replace(
-    model: nn.Module, path: str, matrix: Packed, dtype: mx.Dtype, peak: float, norm: float
-) -> None:
+def _replace(model: nn.Module, path: str, matrix: Packed, dtype: mx.Dtype, peak: float) -> None:
     """Put a quantized layer in the place of a float one, whose bias it takes over."""
     module = dict(model.named_modules())[path]
     if isinstance(module, Embedding):
@@ -257,7 +263,7 @@ def _replace(
             scales, biases = matrix.scales.astype(dtype), matrix.biases.astype(dtype)
             matrix = Packed(matrix.weight, scales, biases, matrix.format)
             mx.eval(matrix.arrays)
-        layer = QuantizedLinear(matrix, module.get("bias"), dtype, norm)
+        layer = QuantizedLinear(matrix, module.get("bias"), dtype)
     model.update_modules(tree_unflatten([(path, layer)]))
 
 

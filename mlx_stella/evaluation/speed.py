@@ -19,7 +19,7 @@ from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import StellaWarning
-from mlx_stella.models.layers import Linear
+from mlx_stella.models.products import Linear
 
 _PEAK_SIZE = 2048  # rows and columns of the square product
 

@@ -18,16 +18,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.models.args import BackboneArgs, Layers, Positive, Size
-from mlx_stella.models.layers import (
-    Backbone,
-    Embedding,
-    Linear,
-    Step,
-    attention,
-    gelu,
-    key_mask,
-    split_heads,
-)
+from mlx_stella.models.layers import Backbone, Embedding, Step, attention, gelu, key_mask
+from mlx_stella.models.products import Linear, activate
 
 RENAMES = {
     "bert.": "",
@@ -79,8 +71,8 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(args.hidden_size, 3 * args.hidden_size)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        q, k, v = mx.split(split_heads(self.qkv(x), 3 * self.heads), 3, axis=2)
-        return attention(q, k, v, mask)
+        qkv = mx.unflatten(self.qkv(x), -1, (3 * self.heads, -1))
+        return attention(*mx.split(qkv, 3, axis=2), mask)
 
 
 class ResidualOutput(nn.Module):
@@ -92,7 +84,7 @@ class ResidualOutput(nn.Module):
         self.LayerNorm = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
-        return self.LayerNorm(self.dense(x) + residual)
+        return self.LayerNorm(self.dense(x, residual))
 
 
 class Attention(nn.Module):
@@ -110,8 +102,8 @@ class Intermediate(nn.Module):
         super().__init__()
         self.dense = Linear(args.hidden_size, args.intermediate_size)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return gelu(self.dense(x))
+    def __call__(self, x: mx.array, dtype: mx.Dtype) -> mx.array:
+        return activate(gelu, self.dense.product(x), dtype)
 
 
 class Layer(nn.Module):
@@ -122,7 +114,15 @@ class Layer(nn.Module):
         self.output = ResidualOutput(args.intermediate_size, args)
 
     def feed_forward(self, x: mx.array) -> mx.array:
-        return self.output(self.intermediate(x), x)
+        return self.output(self.intermediate(x, self.output.dense.operand_dtype), x)
+
+    def prove_range(self, norm: nn.LayerNorm) -> nn.LayerNorm:
+        """x comes from ``norm``; what is attended to is a mean of values; |gelu(x)| <= |x|, 0.17"""
+        value = mx.split(self.attention.self.qkv.bound_after(norm), 3)[2]
+        self.attention.output.dense.bound_within(value)
+        inner = self.intermediate.dense.bound_after(self.attention.output.LayerNorm)
+        self.output.dense.bound_within(mx.maximum(inner, 0.17))
+        return self.output.LayerNorm
 
 
 class Encoder(nn.Module):
@@ -147,3 +147,8 @@ class Model(Backbone):
         for layer in self.encoder.layer:
             yield partial(layer.attention, mask=mask)
             yield layer.feed_forward
+
+    def prove_range(self) -> None:
+        norm = self.embeddings.LayerNorm
+        for layer in self.encoder.layer:
+            norm = layer.prove_range(norm)

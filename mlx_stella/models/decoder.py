@@ -17,7 +17,6 @@ from mlx_stella.models.args import Count, Layers, Positive, RopeArgs, Size
 from mlx_stella.models.layers import (
     Backbone,
     Embedding,
-    Linear,
     RopeTables,
     Step,
     attention,
@@ -25,8 +24,8 @@ from mlx_stella.models.layers import (
     rope_tables,
     rotate,
     silu,
-    split_heads,
 )
+from mlx_stella.models.products import Linear, gated
 
 FUSED = {
     "qkv_proj.": ("q_proj.", "k_proj.", "v_proj."),
@@ -60,11 +59,19 @@ class Attention(nn.Module):
         )
         self.o_proj = Linear(self.heads * head_dim, args.hidden_size, bias=False)
 
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        qkv = split_heads(self.qkv_proj(x), self.heads + 2 * self.kv_heads)
-        qk, v = mx.split(qkv, [self.heads + self.kv_heads], axis=2)
+    def __call__(
+        self, x: mx.array, residual: mx.array, mask: mx.array | None, rope: RopeTables
+    ) -> mx.array:
+        qkv = self.qkv_proj.product(x).unflatten(self.heads + 2 * self.kv_heads, -1)
+        qk, v = qkv.split([self.heads + self.kv_heads], axis=-2)
         q, k = mx.split(rotate(qk, rope), [self.heads], axis=2)
-        return self.o_proj(attention(q, k, v, mask))
+        return self.o_proj(attention(q, k, v.finish(), mask), residual)
+
+    def prove_range(self, norm: nn.RMSNorm) -> None:
+        """x comes from ``norm``, and what is attended to is a mean of values."""
+        bounds = self.qkv_proj.bound_after(norm).reshape(self.heads + 2 * self.kv_heads, -1)
+        values = bounds[-self.kv_heads :]
+        self.o_proj.bound_within(mx.repeat(values, self.heads // self.kv_heads, axis=0).flatten())
 
 
 class GatedMLP(nn.Module):
@@ -73,9 +80,9 @@ class GatedMLP(nn.Module):
         self.up_gate_proj = Linear(args.hidden_size, 2 * args.intermediate_size, bias=False)
         self.down_proj = Linear(args.intermediate_size, args.hidden_size, bias=False)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(silu(gate) * up)
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
+        up, gate = self.up_gate_proj.product(x).split(2)
+        return gated(self.down_proj, silu, gate, up, residual)
 
 
 class Layer(nn.Module):
@@ -87,10 +94,14 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
     def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        return x + self.self_attn(self.input_layernorm(x), mask, rope)
+        return self.self_attn(self.input_layernorm(x), x, mask, rope)
 
     def feed_forward(self, x: mx.array) -> mx.array:
-        return x + self.mlp(self.post_attention_layernorm(x))
+        return self.mlp(self.post_attention_layernorm(x), x)
+
+    def prove_range(self) -> None:
+        self.self_attn.prove_range(self.input_layernorm)
+        self.mlp.up_gate_proj.bound_after(self.post_attention_layernorm)
 
 
 class Decoder(Backbone):
@@ -119,3 +130,7 @@ class Decoder(Backbone):
             yield partial(layer.attend, mask=mask, rope=rope)
             yield layer.feed_forward
         yield self.norm
+
+    def prove_range(self) -> None:
+        for layer in self.layers:
+            layer.prove_range()

@@ -11,6 +11,7 @@ operands of products with weights take the type of the weights (float16, bfloat1
 the choice of type costs rounding, never range.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -20,61 +21,7 @@ import numpy as np
 
 from mlx_stella.models import cpu
 from mlx_stella.models.args import RopeArgs
-
-
-class Linear(nn.Module):
-    """``x @ weight.T + bias``: float32 in, float32 out, the product in the type of the weight.
-
-    float16 ends at 65504, and gated MLPs go beyond it: their hidden products reach 1e5, the
-    output of the down projection 1e6. Each row is therefore divided by the power of two s that
-    brings the larger of the row and a bound of its outputs to 2**15::
-
-        s = 2 ** ceil(log2(max(max|x|, ||x|| * max_n ||weight_n||) / 2**15))
-
-    (Cauchy-Schwarz bounds each output), multiplied, and scaled back in float32. Powers of two
-    are exact, and as close to the upper end as possible the fewest digits are lost at the lower.
-    bfloat16 has float32's range and needs none of this.
-
-    Parameters:
-        weight: (N, D) in the compute type; bias: (N,) float32, optional.
-    """
-
-    def __init__(self, input_dims: int, output_dims: int, bias: bool = True):
-        super().__init__()
-        self.weight = mx.zeros((output_dims, input_dims))
-        if bias:
-            self.bias = mx.zeros((output_dims,))
-        self._max_row_norm = 0.0  # underscore: not a parameter
-
-    def measure_range(self) -> None:
-        """Take the largest row norm of a float16 weight, once the weights are in place."""
-        if self.weight.dtype == mx.float16:
-            norms = mx.linalg.norm(self.weight.astype(mx.float32), axis=1)
-            self._max_row_norm = norms.max().item()
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(..., D) float32 -> (..., N) float32."""
-        dtype = self.weight.dtype
-        if dtype == mx.float32:
-            if "bias" in self:
-                return mx.addmm(self.bias, x, self.weight.T)
-            return x @ self.weight.T
-        if dtype == mx.float16:
-            scale = range_scale(x, self._max_row_norm)
-            y = ((x / scale).astype(dtype) @ self.weight.T).astype(mx.float32) * scale
-        else:
-            y = (x.astype(dtype) @ self.weight.T).astype(mx.float32)
-        return y + self.bias if "bias" in self else y
-
-
-def range_scale(x: mx.array, max_row_norm: float) -> mx.array:
-    """The power of two of :class:`Linear` for each row: (..., D) -> (..., 1)."""
-    peak = mx.abs(x).max(axis=-1, keepdims=True)
-    norm = mx.linalg.norm(x, axis=-1, keepdims=True)
-    bound = mx.maximum(peak, norm * max_row_norm) / 2**15
-    # Not below 2**-60: a row of zeros needs some scale, too.
-    return mx.power(2.0, mx.ceil(mx.log2(mx.maximum(bound, 2.0**-60))))
-
+from mlx_stella.models.products import Fused, Product, as_float32
 
 Step = Callable[[mx.array], mx.array]
 """Hidden states (B, L, D) to hidden states: a residual branch ``x + f(x)`` and maybe a norm, or a
@@ -107,6 +54,10 @@ class Backbone(nn.Module):
         """What follows the embeddings, in order, for texts of ``length`` tokens, padded."""
         raise NotImplementedError
 
+    def prove_range(self) -> None:
+        """Bound the products of float16 weights that can be bounded, see ``Linear.bound_after``."""
+        raise NotImplementedError
+
 
 class Embedding(nn.Embedding):
     """Rows of a (V, D) table in the compute type, returned as float32."""
@@ -127,6 +78,9 @@ def key_mask(attention_mask: mx.array | None) -> mx.array | None:
 SCORES_AT_ONCE = 2**26
 """Where the device has no fused kernel, at most so many scores (B, H, queries, L) are held."""
 
+_FUSED_HEAD_DIMS = (64, 80, 96, 128)
+"""Sizes of a head for which Metal has a kernel that holds no scores."""
+
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
     """Scaled dot-product attention, bidirectional.
@@ -144,7 +98,8 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
     """
     B, L, H, E = q.shape
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    queries = max(1, SCORES_AT_ONCE // (B * H * L))
+    holds_scores = not mx.metal.is_available() or E not in _FUSED_HEAD_DIMS
+    queries = max(1, SCORES_AT_ONCE // (B * H * L)) if holds_scores else L
     kernel = cpu if cpu.is_needed() else mx.fast
     blocks = [
         kernel.scaled_dot_product_attention(
@@ -158,22 +113,16 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
 
 def gelu(x: mx.array) -> mx.array:
     """The exact GELU, x * (1 + erf(x / sqrt(2))) / 2, of any shape."""
-    return cpu.gelu(x) if cpu.is_needed() else nn.gelu(x)
+    return cpu.gelu(x) if cpu.is_needed() else 0.5 * x * (1.0 + mx.erf(x * math.sqrt(0.5)))
 
 
 def silu(x: mx.array) -> mx.array:
     """SiLU, x * sigmoid(x), of any shape."""
-    return cpu.silu(x) if cpu.is_needed() else nn.silu(x)
-
-
-def split_heads(x: mx.array, heads: int) -> mx.array:
-    """(B, L, heads * E) -> (B, L, heads, E)."""
-    B, L, width = x.shape
-    return x.reshape(B, L, heads, width // heads)
+    return cpu.silu(x) if cpu.is_needed() else x * mx.sigmoid(x)
 
 
 RopeTables = tuple[mx.array, mx.array]
-"""Cosines and sines, each (L, 1, E) float32, the two halves of the last axis alike."""
+"""Cosines and sines, each (L, 1, E) float32; the first half of the sines has the other sign."""
 
 
 def rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
@@ -189,13 +138,30 @@ def rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
 @lru_cache(maxsize=4)
 def _rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
     frequencies = args.theta ** (-np.arange(0, head_dim, 2) / head_dim) / args.divisor
-    angles = np.outer(np.arange(length), np.concatenate([frequencies, frequencies]))
-    cos, sin = (mx.array(f(angles)[:, None], mx.float32) for f in (np.cos, np.sin))
-    return cos, sin
+    angles = np.outer(np.arange(length), frequencies)[:, None]
+    cos, sin = np.cos(angles), np.sin(angles)
+    tables = np.concatenate([cos, cos], axis=-1), np.concatenate([-sin, sin], axis=-1)
+    return mx.array(tables[0], mx.float32), mx.array(tables[1], mx.float32)
 
 
-def rotate(x: mx.array, tables: RopeTables) -> mx.array:
-    """Apply rotary positions to (B, L, H, E), pairing dimension i with i + E/2 (NeoX order)."""
+def rotate(x: Product, tables: RopeTables) -> mx.array:
+    """Apply rotary positions to (B, L, H, E), pairing dimension i with i + E/2 (NeoX order).
+
+    Returns:
+        (B, L, H, E) float32.
+    """
     cos, sin = tables
-    first, second = mx.split(x, 2, axis=-1)
-    return x * cos + mx.concatenate([-second, first], axis=-1) * sin
+    if cpu.is_needed():
+        y = x.finish()
+        return y * cos + mx.concatenate(mx.split(y, 2, axis=-1)[::-1], axis=-1) * sin
+    # A view with the halves swapped, which the one kernel reads beside x.
+    pairs = x.unflatten(2, -1)
+    bias = None if pairs.bias is None else pairs.bias[..., ::-1, :]
+    swapped = Product(pairs.y[..., ::-1, :], pairs.scale, bias)
+    cos, sin = (mx.unflatten(table, -1, (2, -1)) for table in tables)
+    return mx.flatten(_rotate(pairs, swapped, cos, sin), -2)
+
+
+@Fused
+def _rotate(x: Product, swapped: Product, cos: mx.array, sin: mx.array) -> mx.array:
+    return as_float32(x) * cos + as_float32(swapped) * sin

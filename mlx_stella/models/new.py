@@ -30,7 +30,6 @@ from mlx_stella.models.args import (
 from mlx_stella.models.layers import (
     Backbone,
     Embedding,
-    Linear,
     RopeTables,
     Step,
     attention,
@@ -38,8 +37,8 @@ from mlx_stella.models.layers import (
     key_mask,
     rope_tables,
     rotate,
-    split_heads,
 )
+from mlx_stella.models.products import Linear, gated
 
 RENAMES = {"new.": "", "pooler.": None, "classifier.": None}
 FUSED = {"qkv_proj.": ("q_proj.", "k_proj.", "v_proj.")}  # where pack_qkv is false
@@ -94,10 +93,9 @@ class Attention(nn.Module):
         self.o_proj = Linear(args.hidden_size, args.hidden_size)
 
     def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        qkv = split_heads(self.qkv_proj(x), 3 * self.heads)
-        qk, v = mx.split(qkv, [2 * self.heads], axis=2)
+        qk, v = self.qkv_proj.product(x).unflatten(3 * self.heads, -1).split([2 * self.heads], -2)
         q, k = mx.split(rotate(qk, rope), 2, axis=2)
-        return self.o_proj(attention(q, k, v, mask))
+        return self.o_proj(attention(q, k, v.finish(), mask), residual=x)
 
 
 class GatedMLP(nn.Module):
@@ -107,8 +105,8 @@ class GatedMLP(nn.Module):
         self.down_proj = Linear(args.intermediate_size, args.hidden_size)
 
     def __call__(self, x: mx.array) -> mx.array:
-        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(gelu(gate) * up)
+        up, gate = self.up_gate_proj.product(x).split(2)
+        return gated(self.down_proj, gelu, gate, up, residual=x)
 
 
 class Layer(nn.Module):
@@ -120,10 +118,17 @@ class Layer(nn.Module):
         self.mlp_ln = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
 
     def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        return self.attn_ln(x + self.attention(x, mask, rope))
+        return self.attn_ln(self.attention(x, mask, rope))
 
     def feed_forward(self, x: mx.array) -> mx.array:
-        return self.mlp_ln(x + self.mlp(x))
+        return self.mlp_ln(self.mlp(x))
+
+    def prove_range(self, norm: nn.LayerNorm) -> nn.LayerNorm:
+        """x comes from ``norm``, and what is attended to is a mean of values."""
+        value = mx.split(self.attention.qkv_proj.bound_after(norm), 3)[2]
+        self.attention.o_proj.bound_within(value)
+        self.mlp.up_gate_proj.bound_after(self.attn_ln)
+        return self.mlp_ln
 
 
 class Encoder(nn.Module):
@@ -151,3 +156,8 @@ class Model(Backbone):
         for layer in self.encoder.layer:
             yield partial(layer.attend, mask=mask, rope=rope)
             yield layer.feed_forward
+
+    def prove_range(self) -> None:
+        norm = self.embeddings.LayerNorm
+        for layer in self.encoder.layer:
+            norm = layer.prove_range(norm)

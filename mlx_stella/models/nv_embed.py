@@ -26,36 +26,12 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.errors import ConfigError
-from mlx_stella.models.args import (
-    BackboneArgs,
-    Count,
-    Layers,
-    Positive,
-    RopeArgs,
-    Size,
-    parse,
-    parse_rotary,
-)
-from mlx_stella.models.layers import (
-    Backbone,
-    Embedding,
-    Linear,
-    RopeTables,
-    Step,
-    attention,
-    gelu,
-    key_mask,
-    rope_tables,
-    rotate,
-    silu,
-    split_heads,
-)
+from mlx_stella.models.args import BackboneArgs, Size, parse, parse_rotary
+from mlx_stella.models.decoder import Decoder, DecoderArgs
+from mlx_stella.models.layers import Backbone, Step, gelu
+from mlx_stella.models.products import Linear, gated
 
 RENAMES: Mapping[str, str | None] = {}
-FUSED = {
-    "qkv_proj.": ("q_proj.", "k_proj.", "v_proj."),
-    "up_gate_proj.": ("up_proj.", "gate_proj."),
-}
 
 _LAYER_NORM_EPS = 1e-5  # torch's default; the reference sets none
 
@@ -85,18 +61,7 @@ _INSTRUCTIONS = {
 
 
 @dataclass(frozen=True)
-class TextArgs:
-    hidden_size: Size
-    intermediate_size: Size
-    max_position_embeddings: Size
-    num_attention_heads: Size
-    num_hidden_layers: Layers
-    num_key_value_heads: Size
-    rms_norm_eps: Positive
-    vocab_size: Size
-    hidden_act: Literal["silu"]
-    rope: RopeArgs
-    sliding_window: Count | None = None  # the reference does not apply it
+class TextArgs(DecoderArgs):
     is_decoder: Literal[False] = False
 
 
@@ -183,68 +148,6 @@ class ModelArgs(BackboneArgs):
         return args
 
 
-class Attention(nn.Module):
-    def __init__(self, args: TextArgs):
-        super().__init__()
-        self.heads = args.num_attention_heads
-        self.kv_heads = args.num_key_value_heads
-        head_dim = args.hidden_size // self.heads
-        self.qkv_proj = Linear(
-            args.hidden_size, (self.heads + 2 * self.kv_heads) * head_dim, bias=False
-        )
-        self.o_proj = Linear(self.heads * head_dim, args.hidden_size, bias=False)
-
-    def __call__(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        qkv = split_heads(self.qkv_proj(x), self.heads + 2 * self.kv_heads)
-        qk, v = mx.split(qkv, [self.heads + self.kv_heads], axis=2)
-        q, k = mx.split(rotate(qk, rope), [self.heads], axis=2)
-        return self.o_proj(attention(q, k, v, mask))
-
-
-class GatedMLP(nn.Module):
-    def __init__(self, args: TextArgs):
-        super().__init__()
-        self.up_gate_proj = Linear(args.hidden_size, 2 * args.intermediate_size, bias=False)
-        self.down_proj = Linear(args.intermediate_size, args.hidden_size, bias=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        up, gate = mx.split(self.up_gate_proj(x), 2, axis=-1)
-        return self.down_proj(silu(gate) * up)
-
-
-class Layer(nn.Module):
-    def __init__(self, args: TextArgs):
-        super().__init__()
-        self.self_attn = Attention(args)
-        self.mlp = GatedMLP(args)
-        self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
-
-    def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
-        return x + self.self_attn(self.input_layernorm(x), mask, rope)
-
-    def feed_forward(self, x: mx.array) -> mx.array:
-        return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class BidirectionalMistral(nn.Module):
-    def __init__(self, args: TextArgs):
-        super().__init__()
-        self._rope = args.rope
-        self._head_dim = args.hidden_size // args.num_attention_heads
-        self.embed_tokens = Embedding(args.vocab_size, args.hidden_size)
-        self.layers = [Layer(args) for _ in range(args.num_hidden_layers)]
-        self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
-
-    def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
-        rope = rope_tables(self._rope, length, self._head_dim)
-        mask = key_mask(attention_mask)
-        for layer in self.layers:
-            yield partial(layer.attend, mask=mask, rope=rope)
-            yield layer.feed_forward
-        yield self.norm
-
-
 class LatentCrossAttention(nn.Module):
     """Attention of each token over the latents, folded into two products."""
 
@@ -254,9 +157,12 @@ class LatentCrossAttention(nn.Module):
         self.scores = Linear(dims, args.num_cross_heads * args.num_latents_value, bias=False)
         self.outputs = Linear(args.num_cross_heads * args.num_latents_value, dims, bias=False)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
         scores = mx.unflatten(self.scores(x), -1, (self.heads, -1))
-        return self.outputs(mx.softmax(scores, axis=-1).flatten(-2))
+        return self.outputs(mx.softmax(scores, axis=-1).flatten(-2), residual)
+
+    def prove_range(self, norm: nn.LayerNorm) -> None:
+        self.outputs.bound_within(mx.ones_like(self.scores.bound_after(norm)))  # softmax <= 1
 
 
 class GEGLU(nn.Module):
@@ -264,9 +170,12 @@ class GEGLU(nn.Module):
         super().__init__()
         self.net = [Linear(dims, 8 * dims), nn.Identity(), Linear(4 * dims, dims)]
 
-    def __call__(self, x: mx.array) -> mx.array:
-        x, gate = mx.split(self.net[0](x), 2, axis=-1)
-        return self.net[2](x * gelu(gate))
+    def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
+        up, gate = self.net[0].product(x).split(2)
+        return gated(self.net[2], gelu, gate, up, residual)
+
+    def prove_range(self, norm: nn.LayerNorm) -> None:
+        self.net[0].bound_after(norm)
 
 
 class PreNorm(nn.Module):
@@ -276,7 +185,7 @@ class PreNorm(nn.Module):
         self.fn = fn
 
     def __call__(self, x: mx.array) -> mx.array:
-        return x + self.fn(self.norm(x))
+        return self.fn(self.norm(x), x)
 
 
 class LatentAttention(nn.Module):
@@ -293,15 +202,20 @@ class Model(Backbone):
 
     def __init__(self, args: ModelArgs):
         super().__init__()
-        self.embedding_model = BidirectionalMistral(args.text)
+        self.embedding_model = Decoder(args.text, qkv_bias=False)
         self.latent_attention_model = LatentAttention(args.hidden_size, args.latent)
 
     def embed(self, input_ids: mx.array) -> mx.array:
-        return self.embedding_model.embed_tokens(input_ids)
+        return self.embedding_model.embed(input_ids)
 
     def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
         yield from self.embedding_model.steps(length, attention_mask)
         yield from self.latent_attention_model.cross_attend_blocks
+
+    def prove_range(self) -> None:
+        self.embedding_model.prove_range()
+        for block in self.latent_attention_model.cross_attend_blocks:
+            block.fn.prove_range(block.norm)
 
 
 def folded(args: ModelArgs) -> dict:

@@ -5,13 +5,14 @@ times slower than a float32 product (measured with 512 rows by 1536 x 1536, 4 bi
 quantized matrix is expanded once, when it is loaded; see :func:`stays_packed`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_stella.models.formats import Format
-from mlx_stella.models.layers import range_scale
+from mlx_stella.models.products import Linear
 
 _ROWS_AT_ONCE = 8192  # of a matrix expanded to look at its numbers
 
@@ -52,48 +53,49 @@ class Packed:
             scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
         return mx.dequantize(self.weight, scales, biases, **self.format.config, dtype=mx.float32)
 
-    def measure(self) -> tuple[float, float]:
-        """The largest absolute number and the largest norm of a row; NaN if one is not finite."""
-        peaks, norms = [], []
+    def rows(self) -> Iterator[mx.array]:
+        """Its rows in float32, some at a time."""
         for start in range(0, self.weight.shape[0], _ROWS_AT_ONCE):
-            rows = self[start : start + _ROWS_AT_ONCE].expand()
+            yield self[start : start + _ROWS_AT_ONCE].expand()
+
+    def peak(self) -> float:
+        """The largest absolute number; NaN if one is not finite."""
+        peaks = []
+        for rows in self.rows():
             peaks.append(mx.abs(rows).max())
-            norms.append(mx.linalg.norm(rows, axis=1).max())
-            mx.eval(peaks, norms)
-        return mx.stack(peaks).max().item(), mx.stack(norms).max().item()
+            mx.eval(peaks)
+        return mx.stack(peaks).max().item()
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(Linear):
     """``x @ weight.T + bias`` with a quantized weight: float32 in, float32 out.
-
-    The operands take the type of the scales, and where that is float16 rows are scaled as
-    :class:`mlx_stella.models.layers.Linear` says.
 
     Parameters:
         weight, scales, biases: as :class:`Packed`; bias: (N,) float32, optional.
     """
 
-    def __init__(self, packed: Packed, bias: mx.array | None, dtype: mx.Dtype, row_norm: float):
-        super().__init__()
+    def __init__(self, packed: Packed, bias: mx.array | None, dtype: mx.Dtype):
+        super().__init__(1, 1, bias=False)
         self.weight, self.scales = packed.weight, packed.scales
         if packed.biases is not None:
             self.biases = packed.biases
         if bias is not None:
             self.bias = bias
-        self._format, self._dtype, self._max_row_norm = packed.format, dtype, row_norm
+        self._format, self._dtype = packed.format, dtype
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """(..., D) float32 -> (..., N) float32."""
-        scale = range_scale(x, self._max_row_norm) if self._dtype == mx.float16 else 1.0
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self._dtype
+
+    def multiply(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
         y = mx.quantized_matmul(
-            (x / scale).astype(self._dtype),
-            self.weight,
-            self.scales,
-            self.get("biases"),
-            **self._format.config,
+            x, self.weight, self.scales, self.get("biases"), **self._format.config
         )
-        y = y.astype(mx.float32) * scale
-        return y + self.bias if "bias" in self else y
+        return y if bias is None else y + bias
+
+    def rows(self) -> Iterator[mx.array]:
+        packed = Packed(self.weight, self.scales, self.get("biases"), self._format)
+        yield from packed.rows()
 
 
 class QuantizedEmbedding(nn.Module):

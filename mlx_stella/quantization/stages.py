@@ -16,7 +16,8 @@ from mlx_stella.encoding.prepared import prepare
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.errors import WeightsError
 from mlx_stella.machine import blas
-from mlx_stella.models.layers import Backbone, Embedding, Linear, Step
+from mlx_stella.models.layers import Backbone, Embedding, Step
+from mlx_stella.models.products import Linear, Product
 
 BATCH_TOKENS = 2048
 
@@ -39,12 +40,17 @@ class Tap(nn.Module):
         self._path, self._log = path, log
         self._offset: mx.array | None = None
 
-    def __call__(self, x: mx.array) -> mx.array:
+    dtype = operand_dtype = mx.float32
+
+    def __call__(self, x: mx.array, residual: mx.array | None = None) -> mx.array:
         y = self.layer(x)
         if self._offset is not None:
             y = y + self._offset
         self._log.append(Use(self._path, x, y))
-        return y
+        return y if residual is None else residual + y
+
+    def product(self, x: mx.array) -> Product:
+        return Product(self(x))
 
 
 class Tapped:

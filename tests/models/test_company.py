@@ -15,6 +15,7 @@ COMPANY_TOLERANCES = {"float32": 5e-6, "float16": 1e-3, "bfloat16": 8e-3}
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", TINY)
+@pytest.mark.usefixtures("form")
 def test_alone_and_in_random_batches(name, dtype):
     model = load_tiny(name, dtype)
     rng = np.random.default_rng(sum(map(ord, name + dtype)))

@@ -23,6 +23,7 @@ CASES = [(name, *prompt) for name in TINY for prompt in prompts_of(name)]
     ("name", "key", "prompt", "dims"), CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
 )
 @pytest.mark.filterwarnings("ignore::mlx_stella.StellaWarning")
+@pytest.mark.usefixtures("form")
 def test_vectors(name, key, prompt, dims, dtype):
     texts = json.loads((CHECKPOINTS / name / "cases.json").read_text())["texts"]
     expected = np.load(CHECKPOINTS / name / "expected.npz")

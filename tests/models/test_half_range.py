@@ -14,7 +14,9 @@ import pytest
 from support import TOLERANCES, distance
 
 from mlx_stella import VectorError, load
-from mlx_stella.models import layers
+from mlx_stella.models import products
+
+pytestmark = pytest.mark.usefixtures("form")
 
 TEXTS = ["What is Deep Learning?", "a", "green tea has been consumed for centuries " * 5]
 TRIGGER, SINK, UNIT = 5, 17, 3  # channel of EOS, channel that overflows, unit between them
@@ -75,7 +77,7 @@ def test_half_types_stay_within_tolerance(massive):
 
 
 def test_without_the_scaling_float16_loses_the_row(massive, monkeypatch):
-    monkeypatch.setattr(layers, "range_scale", lambda x, norm: mx.array(1.0))
+    monkeypatch.setattr(products, "row_scale", lambda squares, factor: mx.array(1.0))
     with pytest.raises(VectorError, match="remedy: use the dtype float32"):
         load(massive, dtype="float16").encode(TEXTS)
 
