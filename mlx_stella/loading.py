@@ -44,10 +44,10 @@ def load(
     if dtype is not None and dtype not in tuple(DTYPES):
         raise InputError(f"dtype {dtype!r} is unknown", remedy=f"one of {', '.join(DTYPES)}")
     dtype = dtype or default_dtype()
-    if dtype == "float32":
-        # Some GPUs would round the operands to TF32's 10 bits (CUDA, Apple's M5). MLX reads this
-        # once, before the process's first product; a value set by the user stands.
-        os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    # Some GPUs would round operands of float32 to TF32's 10 bits (CUDA, Apple's M5), and attention
+    # and Dense heads are float32 whatever the dtype; half products stay as fast as they are. MLX
+    # reads this once, before the process's first product; a value set by the user stands.
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
     blas.warn_if_slow()
     source = hub.resolve(name, revision)
     entry = source.entry

@@ -54,12 +54,7 @@ class StoredTensor:
 
     def value(self, arrays: Mapping[str, mx.array]) -> mx.array:
         """The tensor as it is stored, or float32 if it was quantized."""
-        if self.format is not None:
-            return self.packed(arrays).expand()
-        value = arrays[self.name]
-        if value.dtype == mx.float64:  # which MLX has on a CPU alone
-            return value.astype(mx.float32, stream=mx.cpu)
-        return value
+        return arrays[self.name] if self.format is None else self.packed(arrays).expand()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ AMD EPYC (CPU), Linux 6.18, Python 3.11.7, MLX 0.32.4
 loaded in 0.47 s, first vector after 0.48 s; peak of a product 187 GFLOP/s
 texts             tokens/s   texts/s  spread  padding  of peak  peak memory
 64 tokens            5,476      85.6      3%     0.0%      64%       131 MB
+
+On a GPU a line more: the kernels of a layer, and the bytes a token that they move.
 """
 
 import json
@@ -18,6 +20,8 @@ import typer
 
 from mlx_stella.cli import options
 from mlx_stella.cli.texts import read_records
+
+_LAYER_TOKENS = 512
 
 
 def bench(
@@ -62,6 +66,7 @@ def bench(
         )
         for title, rows, n in sets
     ]
+    layer = speed.layer_cost(encoder, _LAYER_TOKENS)
     head = {
         "model": name,
         "dtype": encoder.dtype,
@@ -69,6 +74,7 @@ def bench(
         "load_s": round(load_s, 3),
         "first_vector_s": round(first_vector_s, 3),
         "peak_gflops": round(peak / 1e9, 1),
+        "layer": layer,
     }
     if as_json:
         rows = [
@@ -83,6 +89,11 @@ def bench(
         f"loaded in {load_s:.2f} s, first vector after {first_vector_s:.2f} s; "
         f"peak of a product {peak / 1e9:,.0f} GFLOP/s"
     )
+    if layer:
+        print(
+            f"a layer at {_LAYER_TOKENS} tokens: {layer['kernels']} kernels, "
+            f"{layer['bytes_per_token'] / 1e3:,.0f} KB a token beside products"
+        )
     print("texts             tokens/s   texts/s  spread  padding  of peak  peak memory")
     for r in results:
         print(

@@ -9,11 +9,12 @@ attention. A GPU holds no scores; the rest is taken to be alike there, not measu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
 from mlx_stella.encoding import pipeline
-from mlx_stella.encoding.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from mlx_stella.encoding.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, apple_batch_tokens
 from mlx_stella.errors import MemoryLimitError
 from mlx_stella.models import cpu
 from mlx_stella.models.args import BackboneArgs
@@ -22,6 +23,7 @@ from mlx_stella.models.layers import SCORES_AT_ONCE
 _MLP_BUFFERS = 7.8
 _SCORE_BUFFERS = 6.8
 _FLOAT32_BYTES = 4
+_WORKING_SET = "max_recommended_working_set_size"  # a key of mx.device_info
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,17 @@ class Memory:
         return self.weights + int(pipeline.width() * widest * _FLOAT32_BYTES)
 
     def batch_tokens(self, length: int) -> int:
-        """Padded tokens a batch: what suits the device, or fewer, so that the limit holds."""
+        """Padded tokens a batch: what suits the device, or fewer, so that the limit holds.
+
+        On a Mac batches take at most a quarter of the memory that the system recommends for a GPU:
+        two are in flight, and other programs have the screen to draw.
+        """
         tokens = CPU_BATCH_TOKENS if cpu.is_needed() else GPU_BATCH_TOKENS
-        while self.limit is not None and tokens > length and self.peak(length, tokens) > self.limit:
+        room = float("inf") if self.limit is None else self.limit
+        if gpu := _apple_gpu():
+            tokens = apple_batch_tokens(gpu["device_name"])
+            room = min(room, self.weights + gpu[_WORKING_SET] // 4)
+        while tokens > length and self.peak(length, tokens) > room:
             tokens //= 2
         return tokens
 
@@ -88,5 +98,10 @@ class Memory:
             mx.set_memory_limit(self.limit)
         peak = self.peak(length)
         mx.set_cache_limit(peak - self.weights)
-        if mx.metal.is_available():  # keep the weights resident between calls
-            mx.set_wired_limit(min(peak, int(mx.device_info()["max_recommended_working_set_size"])))
+        if gpu := _apple_gpu():  # keep the weights resident between calls
+            mx.set_wired_limit(min(peak, gpu[_WORKING_SET]))
+
+
+def _apple_gpu() -> dict[str, Any] | None:
+    """What MLX knows of a Mac's GPU, also where the default device is the CPU."""
+    return mx.device_info(mx.gpu) if mx.metal.is_available() else None

@@ -1,7 +1,8 @@
-"""What a layer asks of the device: kernels, and the bytes they move beside those of products.
+"""What a layer asks of a GPU: kernels, and the bytes they move beside those of products.
 
 Read off the graph that MLX is given; nothing is computed. MLX writes compiled functions into an
-exported graph operation by operation, so each stands there as one primitive while it is counted.
+exported graph operation by operation, and takes ``mx.fast`` apart where the device is a CPU; both
+stand there as one primitive while they are counted.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mlx_stella.models import cpu
 from mlx_stella.models.layers import Backbone
 from mlx_stella.models.products import Fused
 
@@ -21,6 +21,13 @@ _VIEWS = frozenset(
     "Broadcast ExpandDims Flatten Reshape Slice Split Squeeze StopGradient Transpose "
     "Unflatten".split()
 )
+FAST = {
+    "layer_norm": "LayerNorm",
+    "rms_norm": "RMSNorm",
+    "scaled_dot_product_attention": "ScaledDotProductAttention",
+}
+"""Functions of ``mx.fast`` that the models use, and what they are on a GPU."""
+
 _PRODUCTS = frozenset("AddMM Matmul QuantizedMatmul ScaledDotProductAttention".split())
 
 
@@ -48,7 +55,7 @@ def of_graph(function: Callable[[mx.array], mx.array], x: mx.array) -> list[Kern
     """The kernels of a function's graph, in the order in which MLX would run them."""
     parts: list[dict[str, Any]] = []
     mx.eval(x)
-    with _fused_as_one():
+    with _each_one_primitive():
         mx.export_function(parts.append, function, x)
     held: dict[str, int] = {}  # bytes in memory: of a view, at most those that it shows
     names: dict[str, str] = {}
@@ -79,8 +86,14 @@ def of_graph(function: Callable[[mx.array], mx.array], x: mx.array) -> list[Kern
     return kernels
 
 
+def stand_in(function: str) -> Callable[..., mx.array]:
+    """One of :data:`FAST` for graphs: a primitive, an output like the first argument."""
+    return lambda x, *others, **options: one_primitive(FAST[function], x, [x, others, options])
+
+
 def one_primitive(name: str, output: mx.array, inputs: Any) -> mx.array:
     """An array like ``output`` that depends on all arrays in ``inputs`` by one named primitive."""
+    # Depends has no name of its own to give; an array of its letters goes first.
     label = mx.array(list(name.encode()), mx.uint8)
     blank = mx.broadcast_to(mx.array(0, output.dtype), output.shape)
     arrays = [value for _, value in tree_flatten(inputs) if isinstance(value, mx.array)]
@@ -88,18 +101,22 @@ def one_primitive(name: str, output: mx.array, inputs: Any) -> mx.array:
 
 
 @contextmanager
-def _fused_as_one() -> Iterator[None]:
+def _each_one_primitive() -> Iterator[None]:
     call = Fused.__call__
+    fast = {function: getattr(mx.fast, function) for function in FAST}
 
     def as_one(self: Fused, *arguments) -> mx.array:
-        output = call(self, *arguments)
-        return output if cpu.is_needed() else one_primitive(self.__name__, output, arguments)
+        return one_primitive(self.__name__.strip("_"), call(self, *arguments), arguments)
 
     Fused.__call__ = as_one
+    for function in FAST:
+        setattr(mx.fast, function, stand_in(function))
     try:
         yield
     finally:
         Fused.__call__ = call
+        for function, original in fast.items():
+            setattr(mx.fast, function, original)
 
 
 def _nbytes(shape: tuple[int, ...], dtype: mx.Dtype) -> int:

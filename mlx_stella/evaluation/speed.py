@@ -19,6 +19,8 @@ from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import StellaWarning
+from mlx_stella.evaluation import kernels
+from mlx_stella.models import cpu
 from mlx_stella.models.products import Linear
 
 _PEAK_SIZE = 2048  # rows and columns of the square product
@@ -75,6 +77,20 @@ def peak_flops(dtype: str, runs: int = 5) -> float:
     mx.eval(a, b)
     fastest = min(_time(lambda: mx.eval(a @ b)) for _ in range(runs))
     return 2 * _PEAK_SIZE**3 / fastest
+
+
+def layer_cost(model: Encoder, length: int) -> dict[str, int] | None:
+    """Kernels of the model's first layer on a GPU, and the bytes that they move.
+
+    Returns:
+        For a text of ``length`` tokens: "kernels", and "bytes_per_token" read and written beside
+        products and attention. None on Linux's CPU, which computes in forms of its own.
+    """
+    if cpu.is_needed():
+        return None
+    found = kernels.of_layer(model._backbone, model.checkpoint.args.hidden_size, length)
+    moved = sum(kernel.bytes for kernel in found)
+    return {"kernels": len(found), "bytes_per_token": round(moved / length)}
 
 
 def texts_of_length(model: Encoder, length: int, count: int) -> list[str]:
@@ -142,7 +158,9 @@ def _shapes(model: Encoder, texts: Sequence[str], settings: Settings) -> tuple[l
 def _flops(model: Encoder, length: int) -> int:
     """Operations for one text: two a weight and token, and those of attention."""
     args = model.checkpoint.args
-    weights = sum(m.weight.size for m in model._backbone.modules() if isinstance(m, Linear))
+    weights = sum(
+        rows.size for m in model._backbone.modules() if isinstance(m, Linear) for rows in m.rows()
+    )
     attention = 4 * length * args.hidden_size * args.num_hidden_layers
     return length * (2 * weights + attention)
 

@@ -79,7 +79,11 @@ SCORES_AT_ONCE = 2**26
 """Where the device has no fused kernel, at most so many scores (B, H, queries, L) are held."""
 
 _FUSED_HEAD_DIMS = (64, 80, 96, 128)
-"""Sizes of a head for which Metal has a kernel that holds no scores."""
+"""Sizes of a head for which Metal has a kernel that holds no scores ..."""
+
+_FUSED_SCORES_AT_ONCE = 2**29
+"""... but still computes them: so many take an M1 a quarter of a second (estimated), and the system
+ends what holds up the screen for long."""
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
@@ -98,8 +102,8 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
     """
     B, L, H, E = q.shape
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    holds_scores = not mx.metal.is_available() or E not in _FUSED_HEAD_DIMS
-    queries = max(1, SCORES_AT_ONCE // (B * H * L)) if holds_scores else L
+    is_fused = mx.metal.is_available() and E in _FUSED_HEAD_DIMS
+    queries = max(1, (_FUSED_SCORES_AT_ONCE if is_fused else SCORES_AT_ONCE) // (B * H * L))
     kernel = cpu if cpu.is_needed() else mx.fast
     blocks = [
         kernel.scaled_dot_product_attention(

@@ -294,6 +294,7 @@ def test_bench(tmp_path):
     assert "16 tokens" in output and "in.txt" in output and "GFLOP/s" in output
     assert max(map(len, output.splitlines()[2:])) <= 80
     report = json.loads(succeed("bench", STELLA, *arguments, "--json"))
+    assert report["layer"] is None  # a CPU computes in forms of its own
     by_name = {m["name"]: m for m in report["measurements"]}
     assert by_name["33 tokens"]["tokens"] == 33 * by_name["33 tokens"]["texts"]
     assert by_name["33 tokens"]["padding"] == 0 < by_name["in.txt"]["padding"]

@@ -1,6 +1,7 @@
 """Memory: flat however many texts flow through, known beforehand, and held to a limit."""
 
 import gc
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +11,7 @@ from support import CHECKPOINTS, load_tiny
 from mlx_stella import MemoryLimitError, StellaWarning, load
 from mlx_stella.encoding.memory import Memory
 from mlx_stella.evaluation import speed
+from mlx_stella.models import cpu
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,50 @@ def limits_of_the_process():
     yield
     mx.set_memory_limit(memory)
     mx.set_cache_limit(cache)
+
+
+def on_a_mac(monkeypatch, device_name: str, memory_gb: int) -> None:
+    """MLX answers as on a Mac, of whose memory it recommends two thirds for the GPU."""
+    info = {
+        "device_name": device_name,
+        "max_recommended_working_set_size": memory_gb * 2**30 * 2 // 3,
+    }
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda device: info if device == mx.gpu else {})
+    monkeypatch.setattr(cpu, "is_needed", lambda: False)
+
+
+STELLA_1_5B = SimpleNamespace(intermediate_size=8960, num_attention_heads=12)
+NV_EMBED = SimpleNamespace(intermediate_size=14336, num_attention_heads=32)
+
+
+@pytest.mark.parametrize(
+    "device, memory_gb, args, tokens",
+    [
+        ("Apple M1", 8, STELLA_1_5B, 2048),
+        ("Apple M2 Pro", 16, STELLA_1_5B, 2048),
+        ("Apple M3 Max", 36, STELLA_1_5B, 4096),
+        ("Apple M2 Ultra", 64, NV_EMBED, 4096),
+        ("Apple Paravirtual device", 7, STELLA_1_5B, 2048),
+        ("Apple M1", 5, NV_EMBED, 1024),
+    ],
+)
+def test_batches_suit_the_mac(monkeypatch, device, memory_gb, args, tokens):
+    on_a_mac(monkeypatch, device, memory_gb)
+    memory = Memory(args, weights=10**9)
+    assert memory.batch_tokens(512) == tokens
+    quarter = memory_gb * 2**30 * 2 // 3 // 4
+    assert memory.peak(512) - memory.weights <= quarter
+
+
+def test_a_mac_whose_default_device_is_the_cpu(monkeypatch):
+    """There ``mx.device_info()`` tells of the CPU, which recommends nothing."""
+    on_a_mac(monkeypatch, "Apple M1", 8)
+    wired = []
+    monkeypatch.setattr(mx, "set_wired_limit", wired.append)
+    memory = Memory(STELLA_1_5B, weights=10**9)
+    memory.apply(512)
+    assert wired == [memory.peak(512)]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from support import graphs
 
 from mlx_stella.models import layers
 from mlx_stella.models.args import RopeArgs
@@ -63,6 +64,19 @@ def test_attention_in_blocks_of_queries(monkeypatch):
     monkeypatch.setattr(layers, "SCORES_AT_ONCE", 32 * 2 * 70)
     blocks = layers.attention(q, k, v, None)
     np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head_dim, length, count",
+    [(128, 512, 1), (128, 8192, 4), (64, 512, 1), (32, 512, 1), (32, 4096, 8)],
+)
+def test_queries_are_cut_only_where_the_kernel_holds_scores(monkeypatch, head_dim, length, count):
+    """On a Mac; NV-Embed's 32 heads in batches of 2,048 tokens, or of one longer text."""
+    graphs.use_compiled_forms(monkeypatch)
+    graphs.use_one_primitive_for_fast(monkeypatch)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    q = mx.broadcast_to(mx.array(0.0), (max(1, 2048 // length), length, 32, head_dim))
+    assert graphs.primitives(layers.attention(q, q, q, None)).count("Depends") == count
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,14 @@
 
 import io
 import re
-from collections.abc import Callable
 
 import mlx.core as mx
 import pytest
 
-from mlx_stella.evaluation.kernels import one_primitive
+from mlx_stella.evaluation.kernels import FAST, stand_in
 from mlx_stella.models import cpu
 from mlx_stella.models.products import Product
 
-_FAST = {
-    "layer_norm": "LayerNorm",
-    "rms_norm": "RMSNorm",
-    "scaled_dot_product_attention": "ScaledDotProductAttention",
-}
 _VIEWS = re.compile(r"Broadcast|Flatten|Full|Reshape|Slice|Split|Transpose|Unflatten|ExpandDims")
 
 
@@ -37,9 +31,5 @@ def primitives(output: mx.array) -> list[str]:
 
 def use_one_primitive_for_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """``mx.fast``, which a CPU takes apart, is in graphs what it is on a GPU: one primitive."""
-
-    def stand_in(name: str) -> Callable[..., mx.array]:
-        return lambda x, *args, **options: one_primitive(name, x, [x, args, options])
-
-    for function, name in _FAST.items():
-        monkeypatch.setattr(mx.fast, function, stand_in(name))
+    for function in FAST:
+        monkeypatch.setattr(mx.fast, function, stand_in(function))
