@@ -6,12 +6,13 @@ Its first layer gets a unit that only the EOS token excites, by a channel of the
 zero for all other tokens; the other tokens, and what they see of EOS, keep the vector honest.
 """
 
+import json
 from itertools import islice
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from support import TOLERANCES, distance
+from support import DTYPES, TOLERANCES, distance
 
 from mlx_stella import VectorError, load
 from mlx_stella.models import products
@@ -22,8 +23,8 @@ TEXTS = ["What is Deep Learning?", "a", "green tea has been consumed for centuri
 TRIGGER, SINK, UNIT = 5, 17, 3  # channel of EOS, channel that overflows, unit between them
 
 
-def with_massive_activation(directory, prefix: str, eos: int):
-    """Rewrite a Qwen2 or Mistral checkpoint so that its EOS token has a residual of about 8e5."""
+def with_massive_activation(directory, prefix: str, eos: int, weight: float = 3):
+    """Rewrite a Qwen2 or Mistral checkpoint: its EOS token gets a residual of 4e5 to 1.2e6."""
     tensors, files = {}, sorted(directory.glob("model*.safetensors"))
     for file in files:
         tensors |= {k: np.array(v.astype(mx.float32)) for k, v in mx.load(str(file)).items()}
@@ -39,7 +40,7 @@ def with_massive_activation(directory, prefix: str, eos: int):
         tensors[layer + f"mlp.{part}.weight"][UNIT, TRIGGER] = 520 / excited[TRIGGER]
     down = tensors[layer + "mlp.down_proj.weight"]
     down[:, UNIT] = 0
-    down[SINK, UNIT] = 3
+    down[SINK, UNIT] = weight
     for file in files:
         file.unlink()
     index = directory / "model.safetensors.index.json"
@@ -74,6 +75,60 @@ def test_half_types_stay_within_tolerance(massive):
     for dtype in ("float16", "bfloat16"):
         vectors = load(massive, dtype=dtype).encode(TEXTS)
         assert distance(vectors, reference) <= TOLERANCES[dtype], dtype
+
+
+def in_float64(directory, ids: list[int]) -> np.ndarray:
+    """A Qwen2 checkpoint's vector of 1024 as NumPy computes it in float64, textbook form."""
+    config = json.loads((directory / "config.json").read_text())
+    w = {
+        name.removeprefix("model."): np.array(array.astype(mx.float32), np.float64)
+        for name, array in mx.load(str(directory / "model.safetensors")).items()
+    }
+    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
+    size = config["hidden_size"] // heads
+    angles = np.outer(np.arange(len(ids)), config["rope_theta"] ** (-np.arange(0, size, 2) / size))
+    cos, sin = (np.tile(f(angles), 2) for f in (np.cos, np.sin))
+
+    def norm(x, name):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"]) * w[name]
+
+    def linear(x, name):
+        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
+
+    def split(x, count):  # (L, count * size) -> (heads, L, size)
+        return np.repeat(x.reshape(len(ids), count, size).swapaxes(0, 1), heads // count, axis=0)
+
+    def rotate(x):
+        first, second = np.split(x, 2, axis=-1)
+        return x * cos + np.concatenate([-second, first], axis=-1) * sin
+
+    x = w["embed_tokens.weight"][ids]
+    for number in range(config["num_hidden_layers"]):
+        layer = f"layers.{number}."
+        y = norm(x, layer + "input_layernorm.weight")
+        q, k, v = (linear(y, f"{layer}self_attn.{name}_proj") for name in "qkv")
+        scores = rotate(split(q, heads)) @ rotate(split(k, groups)).swapaxes(1, 2) / np.sqrt(size)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = weights / weights.sum(-1, keepdims=True) @ split(v, groups)
+        x = x + linear(mixed.swapaxes(0, 1).reshape(len(ids), -1), layer + "self_attn.o_proj")
+        y = norm(x, layer + "post_attention_layernorm.weight")
+        gate, up = linear(y, layer + "mlp.gate_proj"), linear(y, layer + "mlp.up_proj")
+        x = x + linear(gate / (1 + np.exp(-gate)) * up, layer + "mlp.down_proj")
+    pooled = norm(x, "norm.weight").mean(axis=0)
+    head = mx.load(str(directory / "2_Dense_1024/model.safetensors"))
+    vector = np.array(head["linear.weight"], np.float64) @ pooled + np.array(head["linear.bias"])
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_residual_of_8e5_against_float64(copy_of, dtype):
+    directory = with_massive_activation(copy_of("tiny-stella-1.5b"), "model.", 700, 4.08)
+    model = load(directory, dtype=dtype)
+    assert residual_peak(model) == pytest.approx(8e5, rel=0.02)
+    tokens = model._tokenizer.encode(TEXTS, "", 512)
+    with np.errstate(over="ignore"):
+        expected = np.stack([in_float64(directory, list(text.ids)) for text in tokens])
+    assert distance(model.encode(TEXTS, dim=1024), expected) <= TOLERANCES[dtype]
 
 
 def test_without_the_scaling_float16_loses_the_row(massive, monkeypatch):

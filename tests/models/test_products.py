@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import TINY, load_tiny
 
+from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import gelu, silu
 from mlx_stella.models.products import Linear, Product, gated
+from mlx_stella.models.quantized import Packed, QuantizedLinear
 
 pytestmark = pytest.mark.usefixtures("form")
 rng = np.random.default_rng(8)
@@ -133,6 +135,26 @@ def test_only_what_ends_a_gated_mlp_is_scaled_by_row(name):
     assert by_row == {p for p in layers if p.endswith(("mlp.down_proj", "fn.net.2"))}
     assert all(layer._scale in (None, 1) for layer in layers.values())
     assert all(layers[path]._row_factor.item() >= 1 for path in by_row)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(mx.float16, 2e-3), (mx.float32, 1e-5)])
+def test_a_quantized_product_is_that_of_its_numbers(dtype, tolerance):
+    """Behind a norm and unproved, in rows of 1e-6 to 1e6."""
+    packed = Packed(*mx.quantize(mx.array(rng.normal(size=(24, 64)), dtype), 32, 4), Format(4, 32))
+    bias = mx.array(rng.normal(size=24), mx.float32)
+    numbers = np.array(packed.expand(), np.float64)
+    norm = nn.RMSNorm(64, 1e-6)
+    x = norm(mx.array(rng.normal(size=(3, 64)), mx.float32))
+    layer = QuantizedLinear(packed, bias, dtype)
+    bounds = np.array(layer.bound_after(norm))
+    assert layer._scale == 1
+    unproved = QuantizedLinear(packed, bias, dtype)
+    unproved.measure_range()
+    for product, rows in ((layer, x), (unproved, x * mx.array([[1e-6], [1.0], [1e6]]))):
+        expected = np.array(rows, np.float64) @ numbers.T + np.array(bias)
+        error = np.array(product(rows)) - expected
+        assert (np.abs(error).max(axis=1) <= tolerance * np.abs(expected).max(axis=1)).all()
+    assert (np.abs(np.array(layer(x))) <= bounds).all()
 
 
 def phi(x: float) -> float:
