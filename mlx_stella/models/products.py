@@ -79,14 +79,8 @@ class Product(NamedTuple):
 
     def finish(self, residual: mx.array | None = None) -> mx.array:
         """(..., N) float32, added to ``residual`` if there is one."""
-        if (
-            residual is None
-            and self.y.dtype == mx.float32
-            and self.scale is None
-            and self.bias is None
-        ):
-            return self.y
-        return _finish(self, residual)
+        is_finished = self.y.dtype == mx.float32 and self.scale is None and self.bias is None
+        return self.y if is_finished and residual is None else _finish(self, residual)
 
 
 def as_float32(product: Product) -> mx.array:

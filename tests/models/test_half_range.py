@@ -159,6 +159,27 @@ def test_a_matrix_that_float16_would_lose(copy_of, dtype):
     assert distance(load(directory, dtype=dtype).encode(TEXTS), reference) <= TOLERANCES[dtype]
 
 
+@pytest.mark.parametrize("factor, is_proved", [(1e4, True), (1e5, False)])
+@pytest.mark.parametrize(
+    "name, norm, behind",
+    [
+        ("tiny-stella-400m", "layer.0.attn_ln", "mlp.up_gate_proj"),
+        ("tiny-stella-zh-v2", "layer.0.attention.output.LayerNorm", "intermediate.dense"),
+    ],
+)
+def test_products_behind_a_norm_of_large_weights(copy_of, name, norm, behind, factor, is_proved):
+    """One scale for all, or where that cannot be proved one for each row; the next norm takes the
+    factor away."""
+    directory = rewritten(
+        copy_of(name), lambda key, t: t.astype(mx.float32) * factor if norm in key else t
+    )
+    model = load(directory, dtype="float16")
+    scales = [m._scale for path, m in model._backbone.named_modules() if f"0.{behind}" in path]
+    assert 1 < scales[0] <= 16 if is_proved else scales == [None]
+    reference = load(directory, dtype="float32").encode(TEXTS)
+    assert distance(model.encode(TEXTS), reference) <= TOLERANCES["float16"]
+
+
 @pytest.mark.parametrize("bias, is_close", [(20, True), (300, False)])
 def test_large_scores_of_attention(copy_of, bias, is_close):
     """With biases of 300 in q and k, scores reach 2e5. They stay finite; that they agree cannot be

@@ -66,6 +66,21 @@ def test_attention_in_blocks_of_queries(monkeypatch):
     np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [None, (), (2, 9, 1)], ids=str)
+@pytest.mark.usefixtures("form")
+def test_rotating_a_product_as_it_left_the_matrix_units(scale):
+    """Half numbers, scaled by row or all alike, with a bias: as if all were finished before."""
+    y = mx.array(rng.normal(size=(2, 9, 48)), mx.float16)
+    scales = None if scale is None else mx.array(2.0 ** rng.integers(0, 9, scale), mx.float32)
+    product = Product(y, scales, mx.array(rng.normal(size=48), mx.float32))
+    tables = layers.rope_tables(RopeArgs(1e4), 9, 8)
+    rotated, rest = product.unflatten(6, -1).split([4], axis=-2)
+    whole = mx.unflatten(product.finish(), -1, (6, 8))
+    expected = layers.rotate(Product(whole[:, :, :4]), tables)
+    np.testing.assert_allclose(layers.rotate(rotated, tables), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(rest.finish(), whole[:, :, 4:], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "head_dim, length, count",
     [(128, 512, 1), (128, 8192, 4), (64, 512, 1), (32, 512, 1), (32, 4096, 8)],
