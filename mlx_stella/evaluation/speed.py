@@ -133,14 +133,13 @@ def measure(
         mx.reset_peak_memory()
         seconds = tuple(_time(run) for _ in range(runs))
     lengths, padded = _shapes(model, texts, settings)
-    flops = sum(_flops(model, length) for length in lengths)
     return Measurement(
         name=name,
         texts=len(texts),
         tokens=tokens,
         padding=1 - sum(lengths) / padded,
         seconds=seconds,
-        peak_share=flops / statistics.median(seconds) / peak,
+        peak_share=_flops(model, lengths) / statistics.median(seconds) / peak,
         peak_memory_bytes=mx.get_peak_memory(),
     )
 
@@ -155,14 +154,13 @@ def _shapes(model: Encoder, texts: Sequence[str], settings: Settings) -> tuple[l
     return lengths, padded
 
 
-def _flops(model: Encoder, length: int) -> int:
-    """Operations for one text: two a weight and token, and those of attention."""
+def _flops(model: Encoder, lengths: Sequence[int]) -> int:
+    """Operations for texts of these lengths: two a weight and token, and those of attention."""
     args = model.checkpoint.args
-    weights = sum(
-        rows.size for m in model._backbone.modules() if isinstance(m, Linear) for rows in m.rows()
-    )
-    attention = 4 * length * args.hidden_size * args.num_hidden_layers
-    return length * (2 * weights + attention)
+    products = [module for module in model._backbone.modules() if isinstance(module, Linear)]
+    weights = sum(rows.size for product in products for rows in product.rows())
+    attention = 4 * args.hidden_size * args.num_hidden_layers
+    return sum(length * (2 * weights + attention * length) for length in lengths)
 
 
 def _time(function: Callable[[], object]) -> float:

@@ -71,7 +71,7 @@ def test_attention_in_blocks_of_queries(monkeypatch):
 def test_rotating_a_product_as_it_left_the_matrix_units(scale):
     """Half numbers, scaled by row or all alike, with a bias: as if all were finished before."""
     y = mx.array(rng.normal(size=(2, 9, 48)), mx.float16)
-    scales = None if scale is None else mx.array(2.0 ** rng.integers(0, 9, scale), mx.float32)
+    scales = None if scale is None else mx.array(2.0 ** rng.integers(0, 5, scale), mx.float32)
     product = Product(y, scales, mx.array(rng.normal(size=48), mx.float32))
     tables = layers.rope_tables(RopeArgs(1e4), 9, 8)
     rotated, rest = product.unflatten(6, -1).split([4], axis=-2)
