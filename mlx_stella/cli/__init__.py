@@ -5,12 +5,15 @@ stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need
 ``mlx-stella --help`` loads neither MLX nor the Hub's client.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 
 import typer
+import typer.core
 
 from mlx_stella import __version__
 from mlx_stella.cli import (
@@ -29,12 +32,36 @@ from mlx_stella.cli import (
     status,
     verify,
 )
+from mlx_stella.cli.terminal import printable, say, tame_logs, tell_message
 from mlx_stella.errors import InputError, StellaError, StellaWarning
 
 _WRITERS = {"embed", "index", "export"}
 """Verbs whose work is a file or a folder; without an --output embed looks for itself."""
 
+UsageError = typer.BadParameter.__base__
+
+
+@contextlib.contextmanager
+def _printable_usage() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:  # its text repeats arguments
+        error.message = printable(error.message)
+        raise
+
+
+class _Verbs(typer.core.TyperGroup):
+    def make_context(self, *args, **kwargs):
+        with _printable_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx):
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Text embeddings on Apple silicon: Stella, GTE, NV-Embed and BERT models on MLX.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -57,7 +84,7 @@ app.command()(compare.compare)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"mlx-stella {__version__}")
+        say(f"mlx-stella {__version__}")
         raise typer.Exit
 
 
@@ -77,6 +104,7 @@ def main() -> None:
     """Run the command line; the entry point of the console script ``mlx-stella``."""
     warnings.simplefilter("always", StellaWarning)
     warnings.showwarning = _show_warning
+    tame_logs()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -86,7 +114,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == 130:
-            print("mlx-stella: interrupted", file=sys.stderr)
+            tell_message("interrupted")
         raise
     except StellaError as error:
         _fail(str(error))
@@ -113,14 +141,10 @@ def _check_arguments(arguments: list[str]) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"mlx-stella: {_one_line(message)}", file=sys.stderr)
+    tell_message(message)
     sys.exit(1)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     if issubclass(category, StellaWarning):
-        print(f"mlx-stella: note: {_one_line(str(message))}", file=sys.stderr)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        tell_message(f"note: {message}")

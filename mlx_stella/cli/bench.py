@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say
 from mlx_stella.cli.texts import read_records
 
 _LAYER_TOKENS = 512
@@ -82,21 +83,21 @@ def bench(
             | {"tokens_per_second": r.tokens_per_second, "texts_per_second": r.texts_per_second}
             for r in results
         ]
-        print(json.dumps(head | {"measurements": rows}))
+        say(json.dumps(head | {"measurements": rows}))
         return
-    print(f"{name}, {encoder.dtype}\n{head['machine']}")
-    print(
+    say(f"{name}, {encoder.dtype}", head["machine"])
+    say(
         f"loaded in {load_s:.2f} s, first vector after {first_vector_s:.2f} s; "
         f"peak of a product {peak / 1e9:,.0f} GFLOP/s"
     )
     if layer:
-        print(
+        say(
             f"a layer at {_LAYER_TOKENS} tokens: {layer['kernels']} kernels, "
             f"{layer['bytes_per_token'] / 1e3:,.0f} KB a token beside products"
         )
-    print("texts             tokens/s   texts/s  spread  padding  of peak  peak memory")
+    say("texts             tokens/s   texts/s  spread  padding  of peak  peak memory")
     for r in results:
-        print(
+        say(
             f"{r.name:14.14} {r.tokens_per_second:11,.0f} {r.texts_per_second:9,.1f}"
             f" {r.spread:7.0%} {r.padding:8.1%} {r.peak_share:8.0%}"
             f" {r.peak_memory_bytes / 1e6:9,.0f} MB"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli.progress import progress_bar
+from mlx_stella.cli.terminal import say
 
 
 def compare(
@@ -31,5 +32,5 @@ def compare(
     models = [open_checkpoint(s.directory, s.entry.prompts if s.entry else None) for s in sources]
     with progress_bar("Comparing", len(chosen.texts)) as progress:
         rows = compare_models(*models, chosen.texts, progress)
-    print("\n".join(table(rows)))
-    print(f"{len(chosen.texts)} texts: {chosen.source}")
+    say(*table(rows))
+    say(f"{len(chosen.texts)} texts: {chosen.source}")

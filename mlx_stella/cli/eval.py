@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say
 
 
 def evaluate(
@@ -42,10 +43,10 @@ def evaluate(
             row = {"model": model, "dtype": encoder.dtype, "dim": size}
             results.append(row | measure(run, data.judgements))
     if as_json:
-        print(json.dumps(results, indent=1))
+        say(*json.dumps(results, indent=1).splitlines())
         return
-    print(f"{len(data.queries)} questions, {split}")
-    print(f"{'dtype':9}{'dim':>6}{'nDCG@10':>10}{'recall@10':>11}{'recall@100':>12}{'MRR':>9}")
+    say(f"{len(data.queries)} questions, {split}")
+    say(f"{'dtype':9}{'dim':>6}{'nDCG@10':>10}{'recall@10':>11}{'recall@100':>12}{'MRR':>9}")
     for row in results:
         numbers = f"{row['ndcg@10']:10.4f}{row['recall@10']:11.4f}{row['recall@100']:12.4f}"
-        print(f"{row['dtype']:9}{row['dim']:6}{numbers}{row['mrr']:9.4f}")
+        say(f"{row['dtype']:9}{row['dim']:6}{numbers}{row['mrr']:9.4f}")

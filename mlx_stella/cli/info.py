@@ -2,8 +2,10 @@
 
 import textwrap
 from collections import Counter
+from itertools import zip_longest
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import printable, say
 
 
 def info(model: options.ModelArgument = None) -> None:
@@ -51,5 +53,6 @@ def _size(size_bytes: int) -> str:
 
 
 def _line(label: str, value: object) -> None:
-    lines = textwrap.wrap(str(value), 66, break_long_words=False) or [""]
-    print(f"{label + ':':<13}" + f"\n{'':13}".join(lines))
+    lines = textwrap.wrap(printable(value), 66, break_long_words=False) or [""]
+    for start, line in zip_longest([f"{label}:"], lines, fillvalue=""):
+        say(f"{start:<13}{line}")

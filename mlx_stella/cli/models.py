@@ -1,6 +1,7 @@
 """``mlx-stella models``: what this package is made for."""
 
 from mlx_stella.checkpoint.catalog import MODELS
+from mlx_stella.cli.terminal import say
 
 
 def models() -> None:
@@ -15,4 +16,4 @@ def models() -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mlx_stella.cli.terminal import printable as printable
 from mlx_stella.errors import InputError
 
 _VARIABLE = "MLX_STELLA_MODEL"
@@ -83,8 +84,3 @@ def decoded(line: bytes) -> str:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"stdin is not UTF-8 ({error.reason})", remedy="convert it") from None
-
-
-def printable(text: str) -> str:
-    """Words of a file for a terminal: control characters, which could steer it, are shown."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say
 
 
 def similarity(
@@ -23,4 +24,4 @@ def similarity(
 
     encoder = load(options.required(model), dtype=dtype)
     first, second = encoder.encode([a, b], dim=dim)
-    print(f"{encoder.similarity(first, second).item():.4f}")
+    say(f"{encoder.similarity(first, second).item():.4f}")

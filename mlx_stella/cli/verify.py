@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say, tell
 
 
 def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> None:
@@ -24,14 +25,14 @@ def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> 
     passed = True
     for example in published:
         tolerance = TOLERANCES[encoder.dtype] + example.uncertainty
-        print(f"{example.alias} in {encoder.dtype}: {example.title} (tolerance {tolerance:.2g})")
-        print("                      expected         got  difference")
+        say(f"{example.alias} in {encoder.dtype}: {example.title} (tolerance {tolerance:.2g})")
+        say("                      expected         got  difference")
         for label, expected, got in _compare(example, encoder):
             good = abs(got - expected) <= tolerance
             passed &= good
             verdict = "pass" if good else "FAIL"
-            print(f"  {label:16} {expected:11.6f} {got:11.6f} {got - expected:11.1e}  {verdict}")
-    print("all pass" if passed else "FAILED", file=sys.stderr)
+            say(f"  {label:16} {expected:11.6f} {got:11.6f} {got - expected:11.1e}  {verdict}")
+    tell("all pass" if passed else "FAILED")
     if not passed:
         sys.exit(1)
 
