@@ -2,28 +2,66 @@
 
 import json
 import math
+import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlx_stella.errors import ConfigError
+
+MAX_JSON_BYTES = 16 * 2**20
+"""A larger file of settings is refused before it is read; published ones have some kilobytes."""
 
 
 def read_json(path: Path) -> Any:
     """The parsed content of a JSON file.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not JSON.
+        ConfigError: the file is missing, not a regular one, too large, not JSON, gives a key
+            twice, or holds text that is no valid Unicode.
     """
+    require_regular(path, MAX_JSON_BYTES)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            "no such file", where=path, remedy="point to a complete checkpoint directory"
-        ) from None
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, object_pairs_hook=_unique)
+        if "\\u" in text:  # an escape may spell half of a character, which cannot be stored
+            json.dumps(data, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"not readable as JSON ({error})", where=path, remedy="download it again"
         ) from None
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table; of a key that is there twice, programs differ in which they take."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return table
+
+
+def require_regular(path: Path, limit: int | None = None) -> None:
+    """Refuse what is no regular file, such as a pipe, which hangs, or a device, which has no end.
+
+    Raises:
+        ConfigError: it is missing, of another kind, or has more bytes than ``limit``.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        fault = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(
+            f"{fault}", where=path, remedy="point to a complete checkpoint directory"
+        ) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError("not a regular file", where=path, remedy="download it again")
+    if limit is not None and found.st_size > limit:
+        raise ConfigError(
+            f"has {found.st_size:,} bytes, more than the {limit:,} that are read",
+            where=path,
+            remedy="use a checkpoint as published",
+        )
 
 
 def read_object(path: Path) -> dict[str, Any]:

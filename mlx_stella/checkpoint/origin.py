@@ -112,7 +112,7 @@ def revision_of(directory: Path) -> str:
 def _checkpoint_files(directory: Path) -> Iterator[Path]:
     for pattern in ("*", "*/*"):
         for path in directory.glob(pattern):
-            if path.parent.name in ("onnx", "openvino"):
+            if path.parent.name in ("onnx", "openvino") or not path.is_file():
                 continue
             if path.name in _SETTINGS or path.suffix in _WEIGHTS:
                 yield path

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlx.core as mx
 from safetensors import SafetensorError, safe_open
 
-from mlx_stella.config import inside, read_object
+from mlx_stella.config import inside, read_object, require_regular
 from mlx_stella.errors import ConfigError, WeightsError
 
 _STORED_DTYPES = set("F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split())
@@ -59,6 +59,7 @@ def find_tensors(directory: Path) -> TensorFiles:
     elif index.exists():
         paths = list(_shards(index))
     elif (pickle := directory / "pytorch_model.bin").exists():
+        require_regular(pickle)
         return TensorFiles((pickle,), {})
     else:
         raise WeightsError(
@@ -87,6 +88,8 @@ def _shards(index: Path) -> Iterator[Path]:
 
 
 def _header(path: Path) -> dict[str, TensorInfo]:
+    if path.exists():
+        require_regular(path)
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
