@@ -23,7 +23,7 @@ from mlx_stella.checkpoint.tensors import TensorFiles, find_tensors
 from mlx_stella.checkpoint.tokenization import Tokenizer
 from mlx_stella.checkpoint.weights import DTYPES, Assembly, assemblies, fill, fill_lazily
 from mlx_stella.config import is_positive, read_object
-from mlx_stella.errors import ConfigError
+from mlx_stella.errors import ConfigError, WeightsError
 from mlx_stella.models import formats
 from mlx_stella.models.architectures import Architecture, architecture
 from mlx_stella.models.args import BackboneArgs
@@ -83,7 +83,22 @@ class Checkpoint:
         Raises:
             WeightsError: the tensors do not fit the config; all faults are named.
         """
-        return self._assemblies(self.architecture.model(self.args), self.files.load())
+        return self._assemblies(self._empty_model(), self.files.load())
+
+    def _empty_model(self) -> nn.Module:
+        """The model without its weights: MLX computes nothing yet, whatever the sizes.
+
+        Raises:
+            WeightsError: there are fewer tensors than layers, each of which has several.
+        """
+        tensors, layers = len(self.files.tensors), self.args.num_hidden_layers
+        if 0 < tensors < layers:
+            raise WeightsError(
+                f"asks for {layers} layers, and there are {tensors} tensors",
+                where=self.backbone_directory / "config.json",
+                remedy="download it again, whole",
+            )
+        return self.architecture.model(self.args)
 
     def _assemblies(self, model: nn.Module, arrays: Mapping[str, mx.array]) -> list[Assembly]:
         folds = self.architecture.folded(self.args)
@@ -119,7 +134,7 @@ class Checkpoint:
         """Shape and format of each parameter. Of a pickle, which has no header, by the config."""
         if self.files.tensors:
             return [(assembly.shape, assembly.format) for assembly in self.assemblies]
-        model = self.architecture.model(self.args)
+        model = self._empty_model()
         return [(array.shape, None) for _, array in tree_flatten(model.parameters())]
 
     @property
@@ -141,14 +156,14 @@ class Checkpoint:
         Raises:
             WeightsError: the tensors do not fit the config, or are not finite; all are named.
         """
-        model, arrays = self.architecture.model(self.args), self.files.load()
+        model, arrays = self._empty_model(), self.files.load()
         where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
         fill(model, self._assemblies(model, arrays), arrays, DTYPES[dtype], where, stays_packed())
         return model
 
     def lazy_backbone(self) -> nn.Module:
         """The backbone with weights that are read when first used, float32 and expanded."""
-        model, arrays = self.architecture.model(self.args), self.files.load()
+        model, arrays = self._empty_model(), self.files.load()
         fill_lazily(model, self._assemblies(model, arrays), arrays)
         return model
 
