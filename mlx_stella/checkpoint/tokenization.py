@@ -8,8 +8,9 @@ ships "pad everything to 512". The end-of-sequence token comes exactly once:
 - the reference writes it into the text (NV-Embed), so truncation may cut it off, as there.
 """
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from tokenizers import Tokenizer as TokenizerFile
 from tokenizers import processors
 
+from mlx_stella.checkpoint.tokenizer_file import read_tokenizer
 from mlx_stella.errors import ConfigError, InputError
 
 
@@ -44,16 +46,10 @@ class Tokenizer:
     def __init__(
         self, path: Path, config: Mapping[str, Any], eos_as_text: bool, lower_case: bool = False
     ):
-        if not path.exists():
-            raise ConfigError(
-                "no such file", where=path, remedy="use a repository that has a tokenizer.json"
-            )
-        try:
-            self._tokenizer = TokenizerFile.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ConfigError(
-                f"not a tokenizer ({error})", where=path, remedy="download it again"
-            ) from None
+        self._path = path
+        text = read_tokenizer(path)
+        with self._used("not a tokenizer"):
+            self._tokenizer = TokenizerFile.from_str(text)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._lower_case = lower_case
@@ -69,9 +65,23 @@ class Tokenizer:
             if not eos_as_text:
                 self._append_eos(eos)
 
+    @contextlib.contextmanager
+    def _used(self, fault: str = "cannot tokenize a text") -> Iterator[None]:
+        """Tell what the library raises: bare Exceptions, and a panic that is not even one."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise ConfigError(
+                    f"{fault} ({error})", where=self._path, remedy="download it again"
+                ) from None
+            raise
+
     def _append_eos(self, eos: str) -> None:
         eos_id = self._tokenizer.token_to_id(eos)
-        if self._tokenizer.encode("a").ids[-1] == eos_id:
+        with self._used():
+            is_there = self._tokenizer.encode("a").ids[-1:] == [eos_id]
+        if is_there:
             return
         template = processors.TemplateProcessing(
             single=f"$A {eos}", pair=None, special_tokens=[(eos, eos_id)]
@@ -96,7 +106,8 @@ class Tokenizer:
         """The tokens of a text, without special ones; nothing is cut."""
         with self._lock:
             self._tokenizer.no_truncation()
-            return len(self._tokenizer.encode(text, add_special_tokens=False))
+            with self._used():
+                return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def encode(
         self, texts: Sequence[str], prompt: str, max_length: int, first: int = 0
@@ -115,7 +126,7 @@ class Tokenizer:
         inputs = [prompt + text + self._text_suffix for text in texts]
         if self._lower_case:
             inputs = [text.lower() for text in inputs]
-        with self._lock:
+        with self._lock, self._used():
             self._tokenizer.enable_truncation(max_length)
             encodings = self._tokenizer.encode_batch(inputs)
         special = self.special_tokens
@@ -135,12 +146,12 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        with self._lock:
+        with self._lock, self._used():
             self._tokenizer.no_truncation()
             encoding = self._tokenizer.encode(prompt, add_special_tokens=not self._text_suffix)
         if self._text_suffix:
             return len(encoding)
-        return len(encoding) - (encoding.special_tokens_mask[-1] == 1)
+        return len(encoding) - (encoding.special_tokens_mask[-1:] == [1])
 
 
 def _content(token: str | Mapping[str, Any] | None) -> str | None:
