@@ -12,6 +12,7 @@ import argparse
 import random
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("tests", ".")]
 
-from support import CHECKPOINTS, TINY
-from support.hostile import MUTATIONS, mutate
+from support import CHECKPOINTS, TINY  # noqa: E402
+from support.hostile import MUTATIONS, mutate  # noqa: E402
 
 _SECONDS = 20
 _BYTES = 4 * 2**30
@@ -90,7 +91,7 @@ def _load_all(seed: int, numbers: list[int]) -> None:
             for _ in range(chance.randint(1, 3)):
                 try:
                     told.append(mutate(directory, chance.choice(list(MUTATIONS)), chance))
-                except (ValueError, KeyError, TypeError, OSError, RecursionError):
+                except (LookupError, ValueError, TypeError, OSError, RecursionError, struct.error):
                     break  # what is damaged already cannot always be damaged more
             try:
                 load(directory, dtype="float32").encode(["a text", "<s> and </s>", ""])

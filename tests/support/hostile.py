@@ -36,7 +36,7 @@ def mutate(directory: Path, mutation: str, random: Random) -> str:
 
 
 def _choose_json(directory: Path, random: Random) -> Path:
-    return directory / random.choice([n for n in SETTINGS if (directory / n).exists()])
+    return directory / random.choice([n for n in SETTINGS if (directory / n).is_file()])
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
@@ -97,7 +97,7 @@ def change_tokenizer(directory: Path, random: Random) -> str:
 
 def change_header(directory: Path, random: Random) -> str:
     """An odd value in the header of a safetensors file, its length kept right."""
-    file = random.choice(sorted(directory.rglob("*.safetensors")))
+    file = random.choice(sorted(p for p in directory.rglob("*.safetensors") if p.is_file()))
     raw = file.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8 : 8 + size])
