@@ -1,11 +1,10 @@
-"""Where a model lies: directory | alias | Hub id -> local directory. The only network code.
+"""Where a model lies: directory | alias | Hub id -> local directory.
 
 The cache comes first: a model that is there, whole, is used without asking the network, so that
 work stays private and goes on offline. Only what a checkpoint consists of is downloaded: JSON
 files and safetensors, and pytorch_model.bin only where there is nothing else.
 """
 
-import contextlib
 import difflib
 import importlib.util
 import os
@@ -13,14 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_stella.checkpoint import catalog
+from mlx_stella.checkpoint import catalog, transfer
 from mlx_stella.config import inside, read_json, read_object
 from mlx_stella.errors import ConfigError, HubUnreachableError, ModelNotFoundError
-
-_FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
-_PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
-_SKIP = ["onnx/*", "openvino/*", ".*", "consolidated*"]
-
 
 UNFINISHED = "UNFINISHED"
 """A file in a folder that is being written; one that was left behind is never loaded."""
@@ -110,9 +104,16 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        directory = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        found = snapshot_download(
+            repo,
+            revision=revision,
+            local_files_only=True,
+            allow_patterns=transfer.FILES,  # what else the Hub listed is not missed
+            ignore_patterns=transfer.SKIP,
+        )
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
+    directory = Path(found)
     return directory if _is_whole(directory, repo, revision) else None
 
 
@@ -161,52 +162,11 @@ def _has_files(folder: Path, needs_weights: bool) -> bool:
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    def fetch(patterns: list[str]) -> Path:
-        return Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=patterns, ignore_patterns=_SKIP
-            )
-        )
-
     try:
-        directory = fetch(_FILES)
-        if not any(directory.glob("*.safetensors")):
-            directory = fetch(_PICKLES)
-        if not (directory / "modules.json").exists():
-            with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
-                hf_hub_download(repo, "modules.json", revision=revision)
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"no Hub id ({error})", where=repo, remedy=_hint(repo)) from None
-    except GatedRepoError:
-        remedy = f"accept its licence at https://huggingface.co/{repo}, then run: hf auth login"
-        raise ModelNotFoundError("the Hub wants you to log in", where=repo, remedy=remedy) from None
-    except RevisionNotFoundError:
-        raise ModelNotFoundError(
-            f"the Hub has no revision {revision!r}", where=repo, remedy="a branch, tag or commit"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelNotFoundError(
-            "the Hub has no such repository, or it is private",
-            where=repo,
-            remedy="check the name, or run: hf auth login",
-        ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        directory = transfer.download(repo, revision)
+    except HubUnreachableError as error:
         raise HubUnreachableError(
-            f"not in the cache, and the Hub cannot be reached ({type(error).__name__})",
-            where=repo,
-            remedy=_what_is_at_hand(),
+            f"not in the cache, and {error.fault}", where=error.where, remedy=_what_is_at_hand()
         ) from None
     if not _is_whole(directory, repo, revision):
         raise HubUnreachableError(
@@ -240,20 +200,13 @@ def upload(directory: Path, repo: str) -> str:
     """Put a directory on the Hub, into a repository that is made if there is none; its address.
 
     Raises:
-        HubUnreachableError: the Hub refuses, or gives no answer.
+        ModelNotFoundError: the Hub refuses, or gives no answer that is understood.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     try:
-        api = HfApi()
-        address = api.create_repo(repo, exist_ok=True)
-        api.upload_folder(folder_path=directory, repo_id=repo)
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HubUnreachableError(
-            f"not uploaded ({reason}); {directory} is whole",
-            where=repo,
+        return transfer.upload(directory, repo)
+    except ModelNotFoundError as error:
+        raise type(error)(
+            f"not uploaded: {error.fault}; {directory} is whole",
+            where=error.where,
             remedy=f"hf auth login, then hf upload {repo} {directory}",
         ) from None
-    return str(address)
