@@ -81,6 +81,8 @@ def change_key(directory: Path, random: Random) -> str:
 def change_tokenizer(directory: Path, random: Random) -> str:
     """An odd value in tokenizer.json, outside the long lists of its model."""
     file = directory / "tokenizer.json"
+    if not file.is_file():  # damaged before, maybe to a pipe
+        return "nothing"
     data = json.loads(file.read_text())
     places = [
         (value, key)
