@@ -6,6 +6,7 @@ vectors = model.encode_document(["Green tea is made from unoxidised leaves."])
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from mlx_stella.machine import blas
 
@@ -28,6 +29,14 @@ from mlx_stella.errors import (  # noqa: E402
     WeightsError,
 )
 from mlx_stella.machine.packages import require  # noqa: E402
+
+if TYPE_CHECKING:
+    from mlx_stella.encoding.encoder import Encoder
+    from mlx_stella.encoding.prepared import Prepared
+    from mlx_stella.encoding.settings import Settings
+    from mlx_stella.loading import load
+    from mlx_stella.retrieval.index import Index
+    from mlx_stella.retrieval.store import Hit
 
 __version__ = "0.1.0"
 

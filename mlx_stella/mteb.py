@@ -15,6 +15,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mlx_stella import load
 from mlx_stella.checkpoint import hub
 from mlx_stella.checkpoint.origin import fingerprint, revision_of
+from mlx_stella.encoding.settings import EncodeOptions
 from mlx_stella.evaluation.mteb_prompts import options_for
 
 
@@ -54,14 +55,15 @@ class MtebModel(AbsEncoder):
             float32 (N, dim), rows of unit length.
         """
         texts = [text for batch in inputs for text in batch["text"]]
-        options = options_for(
+        options: EncodeOptions = {"dim": self.dim}
+        options |= options_for(
             self.model.checkpoint.prompts,
             task_metadata.name,
             task_metadata.type,
             prompt_type.value if prompt_type else None,
             lambda: self.get_instruction(task_metadata, prompt_type),
         )
-        return self.model.encode(texts, dim=self.dim, **options)
+        return self.model.encode(texts, **options)
 
     def _describe(self, name: str) -> ModelMeta:
         """What mteb files results under: it takes those of the same description from its cache."""

@@ -46,7 +46,9 @@ class InputFile:
         Raises:
             InputError: it cannot be read, or not one of its rows has a text.
         """
-        rows, good, faults = 0, [], []
+        rows = 0
+        good: list[TableRow] = []
+        faults: list[Fault] = []
         for entry in self._entries(lambda number: not good):
             rows += 1
             if isinstance(entry, TableRow):
@@ -84,7 +86,7 @@ class InputFile:
 
     def _entries(self, wanted: Callable[[int], bool]) -> Iterator[TableRow | Fault | None]:
         try:
-            yield from read_entries(self.path, self.field, wanted)
+            yield from read_entries(self.path, self.field, wanted, ending=self.path.suffix)
         except OSError as error:
             raise self._unreadable(error) from None
         except InputError as error:

@@ -124,7 +124,11 @@ def settle(
         OutputError: it cannot be written.
     """
     made = read(folder)
-    is_known = made and (made.input_blake2b, made.field) == (source.blake2b, source.field)
+    if made is None:
+        rows = source.count()
+    else:  # what is of another input is refused below, uncounted
+        is_known = (made.input_blake2b, made.field) == (source.blake2b, source.field)
+        rows = made.rows if is_known else 0
     (dim,) = settings.sizes
     wanted = Manifest(
         format=FORMAT,
@@ -133,7 +137,7 @@ def settle(
         input_bytes=source.size_bytes,
         input_blake2b=source.blake2b,
         field=source.field,
-        rows=made.rows if is_known else 0 if made else source.count(),
+        rows=rows,
         part_rows=made.part_rows if made else part_rows,
         origin=Origin.of(name, encoder.checkpoint.directory),
         dim=dim,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,7 +100,7 @@ def failures(folder: Path, number: int, manifest: Manifest) -> int | None:
     return failed if is_ours and is_whole else None
 
 
-def read_failed(folder: Path) -> Iterator[dict]:
+def read_failed(folder: Path) -> Iterator[dict[str, Any]]:
     """What failed and why: objects with ``row`` (counted from 0), ``line``, ``id``, ``reason``."""
     for path in sorted(folder.glob("failed-*.jsonl")):
         with path.open(encoding="utf-8") as file:

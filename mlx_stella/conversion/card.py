@@ -40,7 +40,9 @@ def size(size_bytes: int) -> str:
 
 def table(rows: Sequence[Closeness]) -> list[str]:
     """Lines of a table for people, which is Markdown, too."""
-    cells = [("dim", "mean cosine", "1 %", "worst", "relative L2", f"top {NEIGHBOURS} kept")]
+    cells: list[tuple[str, ...]] = [
+        ("dim", "mean cosine", "1 %", "worst", "relative L2", f"top {NEIGHBOURS} kept")
+    ]
     cells += [
         (
             str(row.dim),

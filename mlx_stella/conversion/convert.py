@@ -4,11 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from typing import Any
-
-import mlx.core as mx
 
 from mlx_stella import __version__
 from mlx_stella.checkpoint import hub
@@ -70,14 +69,14 @@ class Conversion:
             raise InputError(
                 "calibration chooses the codes of affine groups", remedy="--bits, --mode affine"
             )
-        formats = {}
+        formats: dict[str, Format] = {}
         if request.format is not None:
             formats = dict.fromkeys(plan.matrices(self.checkpoint), request.format)
-        if request.recipe is not None:
-            formats |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
+            if request.recipe is not None:
+                formats |= recipes.exceptions(request.recipe, self.checkpoint, request.format)
         self._plan(formats)
-        if self.chooses_widths:
-            self._check_target()
+        if request.target_bits is not None:
+            self._check_target(request.target_bits)
         self.calibration = None
         if request.calibration is not None:
             self.calibration = Calibration(self.checkpoint, request.calibration, request.seed)
@@ -87,9 +86,9 @@ class Conversion:
         self.formats = formats
         self.pieces = plan.pieces(self.checkpoint, formats)
 
-    def _check_target(self) -> None:
+    def _check_target(self, target: float) -> None:
         least = 8 * calibration.least_bytes(self.pieces, self.request.dtype)
-        target, parameters = self.request.target_bits, self.checkpoint.parameters
+        parameters = self.checkpoint.parameters
         if not target * parameters >= least:  # nor if it is not a number
             bits = ceil(100 * least / parameters) / 100
             raise InputError(
@@ -103,10 +102,8 @@ class Conversion:
         """Whether widths are chosen when the conversion is carried out."""
         return self.request.target_bits is not None
 
-    @property
-    def _budget_bytes(self) -> int:
-        bits = min(self.request.target_bits, 32.0)  # it may be infinite
-        return int(bits * self.checkpoint.parameters / 8)
+    def _budget_bytes(self, target: float) -> int:
+        return int(min(target, 32.0) * self.checkpoint.parameters / 8)  # it may be infinite
 
     def _open(self, directory: Path) -> Checkpoint:
         entry = self.source.entry
@@ -115,8 +112,8 @@ class Conversion:
     @property
     def backbone_bytes(self) -> int:
         """On disk, as planned; at most, where widths are yet to be chosen."""
-        if self.chooses_widths:
-            return self._budget_bytes
+        if self.request.target_bits is not None:
+            return self._budget_bytes(self.request.target_bits)
         return sum(piece.size_bytes(self.request.dtype) for piece in self.pieces)
 
     @property
@@ -138,7 +135,7 @@ class Conversion:
         destination.check(target, self.checkpoint.directory, overwrite)
         destination.check_space(target, self.backbone_bytes + self.other_bytes)
         with destination.unfinished(target) as place:
-            calibrated = self._calibrate(report) if self.calibration is not None else ()
+            calibrated = self._calibrate(report)
             other_files.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
             size_bytes = self._write_weights(place, calibrated, report)
             peak_bytes = peak_resident_bytes()
@@ -157,25 +154,30 @@ class Conversion:
 
     def _calibrate(self, report: TellStage) -> rounding.Calibrated:
         """Choose widths, if they are to be chosen; quantized matrices, as they are asked for."""
+        texts, format, target = self.calibration, self.format, self.request.target_bits
+        if texts is None or format is None:
+            return ()
         dtype = DTYPES[self.request.dtype]
-        sensitivities = self.calibration.measure(
-            [replace(self.format, bits=bits) for bits in WIDTHS] if self.chooses_widths else [],
+        sensitivities = texts.measure(
+            [replace(format, bits=bits) for bits in WIDTHS] if target is not None else [],
             dtype,
             lambda *progress: report("measuring", *progress),
         )
-        if self.chooses_widths:
-            self._choose(sensitivities.losses)
-        return self.calibration.matrices(
+        if target is not None:
+            self._choose(sensitivities.losses, format, target)
+        return texts.matrices(
             self.formats, sensitivities, dtype, lambda *progress: report("calibrating", *progress)
         )
 
-    def _choose(self, losses: Mapping[str, Mapping[int, float]]) -> None:
+    def _choose(
+        self, losses: Mapping[str, Mapping[int, float]], format: Format, target: float
+    ) -> None:
         """Set widths for the target; the commonest becomes the default that config.json states."""
-        widths = calibration.widths(self.pieces, losses, self._budget_bytes, self.request.dtype)
+        budget = self._budget_bytes(target)
+        widths = calibration.widths(self.pieces, losses, budget, self.request.dtype)
         commonest, _ = Counter(widths.values()).most_common(1)[0]
-        self.format = replace(self.format, bits=commonest)
-        chosen = {layer: replace(self.format, bits=bits) for layer, bits in widths.items()}
-        self._plan(chosen)
+        self.format = replace(format, bits=commonest)
+        self._plan({layer: replace(format, bits=bits) for layer, bits in widths.items()})
 
     def _write_weights(
         self, place: Path, calibrated: rounding.Calibrated, report: TellStage
@@ -220,7 +222,7 @@ class Conversion:
                 "text_source": texts.source,
                 "dims": card.proof(rows),
             },
-            "versions": {"mlx-stella": __version__, "mlx": mx.__version__},
+            "versions": {"mlx-stella": __version__, "mlx": version("mlx")},
             "files": sorted([*files, destination.CARD, destination.PROOF]),
         }
 

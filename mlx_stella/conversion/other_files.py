@@ -92,7 +92,7 @@ def _config(
         return config
     entry = default.config
     for piece in pieces:
-        if piece.is_matrix and piece.format != default:
+        if piece.format is not None and piece.format != default:
             entry[piece.path] = piece.format.config
     return config | {"quantization": entry, "quantization_config": entry}
 

@@ -111,11 +111,12 @@ def _pieces(assembly: Assembly, format: Format | None) -> Iterator[Piece]:
 
 
 def _check_groups(pieces: list[Piece]) -> None:
-    wrong = [p for p in pieces if p.format is not None and not p.format.divides(p.shape[1])]
+    grouped = [(piece, piece.format) for piece in pieces if piece.format is not None]
+    wrong = [(piece, format) for piece, format in grouped if not format.divides(piece.shape[1])]
     if not wrong:
         return
-    columns = sorted({piece.shape[1] for piece in wrong})
-    every = {piece.shape[1] for piece in pieces if piece.format is not None}
+    columns = sorted({piece.shape[1] for piece, _ in wrong})
+    every = {piece.shape[1] for piece, _ in grouped}
     fitting = [size for size in (32, 64, 128) if all(number % size == 0 for number in every)]
     if fitting:
         remedy = f"--group-size {' or '.join(map(str, fitting))}"
@@ -123,9 +124,10 @@ def _check_groups(pieces: list[Piece]) -> None:
         remedy = "--mode nvfp4, whose groups are 16"
     else:
         remedy = "--dtype alone, without bits"
+    piece, format = wrong[0]
     raise InputError(
-        f"{len(wrong)} matrices, such as {wrong[0].path}, have rows of "
-        f"{', '.join(map(str, columns))} numbers, which groups of {wrong[0].format.group_size} do "
+        f"{len(wrong)} matrices, such as {piece.path}, have rows of "
+        f"{', '.join(map(str, columns))} numbers, which groups of {format.group_size} do "
         "not divide",
         remedy=remedy,
     )

@@ -1,6 +1,7 @@
 """From a float matrix to what is stored of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import mlx.core as mx
 
@@ -41,7 +42,7 @@ def tensors(
         if piece.is_matrix:
             yield from zip(piece.names, _matrix(piece, value, dtype), strict=False)
         else:
-            _check_finite(piece, mx.abs(value).max().item())
+            _check_finite(piece, float(mx.abs(value).max()))
             yield piece.name, value
         del value
         for name in _read(piece):
@@ -58,17 +59,14 @@ def _read(piece: Piece) -> list[str]:
     return list(piece.assembly.sources[piece.part].names)
 
 
-def _readers(pieces: Iterable[Piece]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
-    for piece in pieces:
-        for name in _read(piece):
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+def _readers(pieces: Iterable[Piece]) -> Counter[str]:
+    """How many pieces are made of each tensor of the source."""
+    return Counter(name for piece in pieces for name in _read(piece))
 
 
 def _matrix(piece: Piece, value: mx.array, dtype: str) -> list[mx.array]:
     """The matrix in its type, or codes, scales and, in the mode affine, biases."""
-    peak = mx.abs(value).max().astype(mx.float32).item()
+    peak = float(mx.abs(value).max().astype(mx.float32))
     _check_finite(piece, peak)
     kind = DTYPES[dtype]
     if kind == mx.float16 and not fits_float16(peak):
@@ -79,7 +77,7 @@ def _matrix(piece: Piece, value: mx.array, dtype: str) -> list[mx.array]:
         return [cast]
     stored = mx.quantize(cast, **piece.format.config)
     mx.eval(stored)
-    if stored[1].dtype == mx.float16 and mx.abs(stored[1]).max().item() < LEAST_FLOAT16_SCALE:
+    if stored[1].dtype == mx.float16 and float(mx.abs(stored[1]).max()) < LEAST_FLOAT16_SCALE:
         stored = mx.quantize(value.astype(mx.float32), **piece.format.config)
         mx.eval(stored)
     return list(stored)

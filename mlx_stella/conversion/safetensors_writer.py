@@ -49,9 +49,10 @@ class SafetensorsWriter:
 
     def add(self, name: str, array: mx.array) -> None:
         """Append a tensor, which is evaluated."""
-        if self._file is None or (self._offset and self._offset + array.nbytes > SHARD_BYTES):
+        file = self._file
+        if file is None or (self._offset and self._offset + array.nbytes > SHARD_BYTES):
             self._close()
-            self._open()
+            file = self._open()
         _, entries = self._shards[-1]
         end = self._offset + array.nbytes
         entries[name] = {
@@ -61,7 +62,7 @@ class SafetensorsWriter:
         }
         # NumPy has no bfloat16
         whole = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-        self._file.write(np.ascontiguousarray(np.asarray(whole)).data)
+        file.write(np.ascontiguousarray(np.asarray(whole)).data)
         self._offset = end
         self.size_bytes += array.nbytes
 
@@ -69,7 +70,7 @@ class SafetensorsWriter:
         """Close the last file, give all their names, and write the index if there are several."""
         self._close()
         count = len(self._shards)
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, (path, entries) in enumerate(self._shards, start=1):
             several = f"model-{number:05d}-of-{count:05d}.safetensors"
             name = several if count > 1 else "model.safetensors"
@@ -83,12 +84,13 @@ class SafetensorsWriter:
             text = json.dumps(index, indent=2) + "\n"
             (self._folder / "model.safetensors.index.json").write_text(text)
 
-    def _open(self) -> None:
+    def _open(self) -> BinaryIO:
         path = self._folder / f"shard-{len(self._shards)}.part"
         self._shards.append((path, {}))
         self._file = path.open("wb")
         self._file.seek(8 + self._header_bytes)
         self._offset = 0
+        return self._file
 
     def _close(self) -> None:
         if self._file is None:

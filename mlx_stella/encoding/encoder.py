@@ -14,10 +14,25 @@ from mlx_stella.encoding import pipeline
 from mlx_stella.encoding.loaded import LoadedModel
 from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.progress import Progress, Reporter
-from mlx_stella.encoding.settings import EncodeOptions, Settings, listed, names_a_prompt
+from mlx_stella.encoding.settings import (
+    AllOptions,
+    EncodeOptions,
+    Settings,
+    listed,
+    names_a_prompt,
+)
 from mlx_stella.encoding.vectors import similarity
 from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import InputError, StellaWarning
+
+Texts = str | Iterable[str]
+OnProgress = Callable[[Progress], None] | None
+
+
+class _Options(EncodeOptions, total=False):
+    """With ``progress``, for the overloads, which differ in ``dims`` alone."""
+
+    progress: OnProgress
 
 
 class Encoder(LoadedModel):
@@ -34,31 +49,24 @@ class Encoder(LoadedModel):
 
     @overload
     def encode(
-        self,
-        texts: str | Iterable[str],
-        *,
-        dims: Sequence[int],
-        progress: Callable[[Progress], None] | None = None,
-        **options: Unpack[EncodeOptions],
+        self, texts: Texts, *, dims: Sequence[int], **options: Unpack[_Options]
     ) -> dict[int, np.ndarray]: ...
     @overload
     def encode(
-        self,
-        texts: str | Iterable[str],
-        *,
-        settings: Settings,
-        progress: Callable[[Progress], None] | None = None,
+        self, texts: Texts, *, settings: Settings, progress: OnProgress = None
     ) -> np.ndarray | dict[int, np.ndarray]: ...
     @overload
     def encode(
-        self,
-        texts: str | Iterable[str],
-        *,
-        dims: None = None,
-        progress: Callable[[Progress], None] | None = None,
-        **options: Unpack[EncodeOptions],
+        self, texts: Texts, *, dims: None = None, **options: Unpack[_Options]
     ) -> np.ndarray: ...
-    def encode(self, texts, *, settings=None, progress=None, **options):
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        settings: Settings | None = None,
+        progress: OnProgress = None,
+        **options: Unpack[AllOptions],
+    ) -> np.ndarray | dict[int, np.ndarray]:
         """Embed texts.
 
         Args:
@@ -89,14 +97,26 @@ class Encoder(LoadedModel):
             result = {size: array[0] for size, array in result.items()}
         return result if settings.by_size else result[settings.sizes[0]]
 
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], *, dims: Sequence[int], **options: Unpack[_Options]
+    ) -> Iterator[dict[int, np.ndarray]]: ...
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], *, settings: Settings, progress: OnProgress = None
+    ) -> Iterator[np.ndarray] | Iterator[dict[int, np.ndarray]]: ...
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], *, dims: None = None, **options: Unpack[_Options]
+    ) -> Iterator[np.ndarray]: ...
     def encode_stream(
         self,
         texts: Iterable[str],
         *,
         settings: Settings | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        **options: Unpack[EncodeOptions],
-    ) -> Iterator[np.ndarray]:
+        progress: OnProgress = None,
+        **options: Unpack[AllOptions],
+    ) -> Iterator[np.ndarray] | Iterator[dict[int, np.ndarray]]:
         """Embed any number of texts in constant memory.
 
         The texts are taken from the iterable as they are needed, some thousand at a time; batches
@@ -109,17 +129,35 @@ class Encoder(LoadedModel):
         """
         settings = self._chosen(settings, options)
         blocks = self._blocks(texts, settings, Reporter(progress, None))
-        return (block if settings.by_size else block[settings.sizes[0]] for block in blocks)
+        return blocks if settings.by_size else (block[settings.sizes[0]] for block in blocks)
 
+    @overload
     def encode_query(
         self,
-        texts: str | Iterable[str],
+        texts: Texts,
+        *,
+        task: str | None = None,
+        dims: Sequence[int],
+        **options: Unpack[_Options],
+    ) -> dict[int, np.ndarray]: ...
+    @overload
+    def encode_query(
+        self,
+        texts: Texts,
+        *,
+        task: str | None = None,
+        dims: None = None,
+        **options: Unpack[_Options],
+    ) -> np.ndarray: ...
+    def encode_query(
+        self,
+        texts: Texts,
         *,
         task: str | None = None,
         dims: Sequence[int] | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: OnProgress = None,
         **options: Unpack[EncodeOptions],
-    ):
+    ) -> np.ndarray | dict[int, np.ndarray]:
         """Embed questions, with the model's query prompt.
 
         Args:
@@ -141,14 +179,22 @@ class Encoder(LoadedModel):
             raise InputError("task chooses a prompt", remedy="give it or a prompt, not both")
         return self.encode(texts, dims=dims, progress=progress, **options)
 
+    @overload
+    def encode_document(
+        self, texts: Texts, *, dims: Sequence[int], **options: Unpack[_Options]
+    ) -> dict[int, np.ndarray]: ...
+    @overload
+    def encode_document(
+        self, texts: Texts, *, dims: None = None, **options: Unpack[_Options]
+    ) -> np.ndarray: ...
     def encode_document(
         self,
-        texts: str | Iterable[str],
+        texts: Texts,
         *,
         dims: Sequence[int] | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: OnProgress = None,
         **options: Unpack[EncodeOptions],
-    ):
+    ) -> np.ndarray | dict[int, np.ndarray]:
         """Embed passages to be found, with the document prompt where the model has one.
 
         Args, results and errors are those of :meth:`encode`.

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import SupportsIndex
 
 import mlx.core as mx
 import numpy as np
@@ -18,7 +19,7 @@ from mlx_stella.encoding.memory import Memory
 from mlx_stella.encoding.padding import pad
 from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.settings import (
-    EncodeOptions,
+    AllOptions,
     OnLong,
     Settings,
     listed,
@@ -226,10 +227,10 @@ class LoadedModel:
         pipeline.run(plan(lengths, settings.budget), forward, take)
         return found
 
-    def _whole_length(self, name: str, value: object) -> int:
+    def _whole_length(self, name: str, value: SupportsIndex) -> int:
         return whole(name, value, self._tokenizer.special_tokens + 1, self.checkpoint.max_positions)
 
-    def _chosen(self, settings: Settings | None, options: EncodeOptions | None = None) -> Settings:
+    def _chosen(self, settings: Settings | None, options: AllOptions | None = None) -> Settings:
         """The settings, or those that the options make."""
         if settings is None:
             return self.settings(**options or {})

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, SupportsIndex, TypedDict, get_args
 
 from mlx_stella.errors import InputError
 
@@ -45,6 +45,12 @@ class EncodeOptions(TypedDict, total=False):
     max_length: int | None
     on_long: OnLong
     max_batch_tokens: int | None
+
+
+class AllOptions(EncodeOptions, total=False):
+    """With ``dims``, on which the type of what is returned depends."""
+
+    dims: Sequence[int] | None
 
 
 def names_a_prompt(options: EncodeOptions) -> bool:
@@ -92,18 +98,19 @@ def one_or_several(
     return tuple(int(size) for size in sizes)
 
 
-def whole(name: str, value: object, least: int, most: int) -> int:
+def whole(name: str, value: SupportsIndex, least: int, most: int) -> int:
     """The value as an int.
 
     Raises:
         InputError: it is no whole number from least to most.
     """
+    fault = InputError(f"{name} {value!r} is no whole number from {least} to {most}")
     try:
         number = operator.index(value)
     except TypeError:
-        number = None
-    if number is None or not least <= number <= most:
-        raise InputError(f"{name} {value!r} is no whole number from {least} to {most}")
+        raise fault from None
+    if not least <= number <= most:
+        raise fault
     return number
 
 

@@ -145,11 +145,11 @@ class _Best:
     def add(self, scores: np.ndarray, names: Sequence[str]) -> None:
         new = np.broadcast_to(np.array(names, object), scores.shape)
         scores = np.concatenate([self._scores, scores], axis=1)
-        names = np.concatenate([self._names, new], axis=1)
+        every = np.concatenate([self._names, new], axis=1)
         keep = min(DEPTH + 1, scores.shape[1])
         top = np.argpartition(-scores, keep - 1, axis=1)[:, :keep]
         self._scores = np.take_along_axis(scores, top, axis=1)
-        self._names = np.take_along_axis(names, top, axis=1)
+        self._names = np.take_along_axis(every, top, axis=1)
 
     def run(self) -> Run:
         found = {}

@@ -73,10 +73,13 @@ def read_rows(
     """
     unit = "row" if path.suffix.lower() == ".parquet" else "line"
     for line, lines, record in _records(path, path.suffix, fields, _every, False):
-        row = _row(record, fields, optional, line, lines, joint)
-        if isinstance(row, Fault):
-            raise row.error.within(f"{unit} {row.line}")
-        yield row
+        if isinstance(record, InputError):
+            raise record.within(f"{unit} {line}")
+        if record is not None:
+            row = _row(record, fields, optional, line, lines, joint)
+            if isinstance(row, Fault):
+                raise row.error.within(f"{unit} {row.line}")
+            yield row
 
 
 def _every(number: int) -> bool:
@@ -88,7 +91,7 @@ def read_entries(
     field: str,
     wanted: Callable[[int], bool] = _every,
     *,
-    ending: str | None = None,
+    ending: str,
     keeps_fields: bool = False,
 ) -> Iterator[TableRow | Fault | None]:
     """An entry for each row of a file, in order, whatever is wrong with single rows.
@@ -98,18 +101,19 @@ def read_entries(
     Args:
         wanted: told the number of a row, counted from 0, whether to parse it. None is yielded
             for the others, which are passed over as fast as the format allows.
-        ending: what the source is read as; by default what its name says.
+        ending: what the source is read as: that of its name, unless it comes from a pipe.
         keeps_fields: whether rows carry all of their fields, not the text alone.
 
     Raises:
         InputError: the file as a whole is not what its name says, or has no such column.
         OSError: it cannot be read.
     """
-    ending = Path(source).suffix if ending is None else ending
     for line, lines, record in _records(source, ending, [field], wanted, keeps_fields):
         if record is None:
             yield None
-        elif isinstance(record, dict) and record.get(field, "") is None:
+        elif isinstance(record, InputError):
+            yield Fault.of(line, "", record)
+        elif record.get(field, "") is None:
             yield Fault(line, _identity(record), f"field {field!r} is null")
         else:
             row = _row(record, [field], (), line, lines, "")
@@ -181,29 +185,32 @@ def _parse_csv(
     reader = csv.reader(lines, strict=True)
     names: list[str] | None = None
     first, number = 1, 0
-    for values in _each(reader):
+    for found in _each(reader):
         line, first = first, lines.number + 1
-        if values == []:  # an empty line
+        if found == []:  # an empty line
             continue
-        record = _parse_values(values, names or [])
+        values = found if isinstance(found, InputError) else _check_values(found)
         if names is None:
-            if isinstance(record, InputError):
-                raise record.within(f"line {line}")
+            if isinstance(values, InputError):
+                raise values.within(f"line {line}")
             names = values
         else:
-            yield line, first - line, record if wanted(number) else None
+            yield line, first - line, _record(names, values) if wanted(number) else None
             number += 1
 
 
-def _parse_values(values: list[str] | InputError | csv.Error, names: list[str]) -> _Record:
-    if isinstance(values, InputError):
-        return values
-    if isinstance(values, csv.Error):
-        return InputError(f"not CSV ({values})", remedy="mend it")
+def _check_values(values: list[str]) -> list[str] | InputError:
+    """The values, or what is wrong with them."""
     try:
         "".join(values).encode()
     except UnicodeEncodeError as error:
         return _not_utf8(f"byte 0x{ord(error.object[error.start]) & 0xFF:02x}")
+    return values
+
+
+def _record(names: list[str], values: list[str] | InputError) -> _Record:
+    if isinstance(values, InputError):
+        return values
     return dict(zip_longest(names, values[: len(names)]))
 
 
@@ -239,15 +246,17 @@ def _not_utf8(reason: str) -> InputError:
     )
 
 
-def _each(items: Iterator[T]) -> Iterator[T | InputError | csv.Error]:
+def _each(items: Iterator[T]) -> Iterator[T | InputError]:
     """The items of an iterator that goes on after a fault, and in their places the faults."""
     while True:
         try:
             yield next(items)
         except StopIteration:
             return
-        except (InputError, csv.Error) as error:
+        except InputError as error:
             yield error
+        except csv.Error as error:
+            yield InputError(f"not CSV ({error})", remedy="mend it")
 
 
 def _parse_parquet(
@@ -317,15 +326,13 @@ def _parse_row(batch: Any, row: int) -> _Record:
 
 
 def _row(
-    record: _Record,
+    record: dict[str, Any],
     fields: Sequence[str],
     optional: Sequence[str],
     line: int,
     lines: int,
     joint: str,
 ) -> TableRow | Fault:
-    if isinstance(record, InputError):
-        return Fault.of(line, "", record)
     texts = []
     for field in fields:
         if field in optional and field not in record:

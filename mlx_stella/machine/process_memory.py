@@ -5,7 +5,7 @@ import functools
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def peak_resident_bytes() -> int:
     """
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1])
+        (kilobytes,) = re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+        return 1024 * int(kilobytes)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
@@ -45,6 +46,6 @@ def trimming_freed_memory() -> Iterator[None]:
 
 
 @functools.cache
-def _mallopt():
+def _mallopt() -> Callable[[int, int], int] | None:
     """glibc's, or None: other C libraries keep freed memory in ways of their own."""
     return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

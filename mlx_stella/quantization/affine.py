@@ -83,8 +83,13 @@ def quantize(
         dtype = mx.float32
     starts = range(0, len(weight), ROWS_AT_ONCE)
     parts = [solve(weight[start : start + ROWS_AT_ONCE], dtype) for start in starts]
-    arrays = zip(*((part.codes, part.scales, part.biases) for part in parts), strict=True)
-    return Groups(*map(np.concatenate, arrays), format, dtype)
+    return Groups(
+        np.concatenate([part.codes for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+        np.concatenate([part.biases for part in parts]),
+        format,
+        dtype,
+    )
 
 
 def search(weight: np.ndarray, importance: np.ndarray, format: Format, dtype: mx.Dtype) -> Groups:
@@ -113,8 +118,8 @@ def search(weight: np.ndarray, importance: np.ndarray, format: Format, dtype: mx
         best = [mx.where(found, *pair) for pair in zip((error, scale, bias), best, strict=True)]
         mx.eval(best)
     _, scale, bias = best
-    codes = _codes(w, scale, bias, top).flatten(-2).astype(mx.uint8)
-    return Groups(*map(np.array, (codes, scale[..., 0], bias[..., 0])), format, dtype)
+    codes = np.array(_codes(w, scale, bias, top).flatten(-2).astype(mx.uint8))
+    return Groups(codes, np.array(scale[..., 0]), np.array(bias[..., 0]), format, dtype)
 
 
 def _codes(w: mx.array, scale: mx.array, bias: mx.array, top: int) -> mx.array:

@@ -122,7 +122,8 @@ def _moments(
 ) -> _Moments:
     """Of one product of a step: what it is handed, and what it should give."""
     original, quantized = sides
-    count, sums, origins = 0, [mx.array(0.0)] * 4, None
+    count, sums = 0, [mx.array(0.0)] * 4
+    origins: list[mx.array] = []
     for i, batch in enumerate(todo):
         r, q = original.states[i], quantized.states[i]
         y = original.model.run(original.steps[i][number], r)[1][position].y
@@ -130,8 +131,8 @@ def _moments(
         if is_last:
             y = y + r - q
         mask = token_mask(batch)
-        count += mask.sum().item()
-        if origins is None:  # near the means from the start: what varies may be little beside them
+        count += int(mask.sum())
+        if not origins:  # near the means from the start: what varies may be little beside them
             share = mask / mask.sum() if is_centred else mx.zeros_like(mask)
             origins = [(array * share).sum((0, 1)) for array in (x, y)]
         x, y = (
@@ -141,11 +142,10 @@ def _moments(
         new = (x.sum(0), y.sum(0), x.T @ x, x.T @ y)
         sums = [total + array for total, array in zip(sums, new, strict=True)]
         mx.eval(sums, origins)
-    x, y, xx, xy = (np.array(total) / count for total in sums)
+    mean_x, mean_y, xx, xy = (np.array(total) / count for total in sums)
     if is_centred:
-        xx, xy = xx - np.outer(x, x), xy - np.outer(x, y)
-    x, y = x + np.array(origins[0]), y + np.array(origins[1])
-    return _Moments(x, y, xx, xy)
+        xx, xy = xx - np.outer(mean_x, mean_x), xy - np.outer(mean_x, mean_y)
+    return _Moments(mean_x + np.array(origins[0]), mean_y + np.array(origins[1]), xx, xy)
 
 
 def _replace(

@@ -23,6 +23,7 @@ from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.encoding.padding import Batch
 from mlx_stella.models import heads
 from mlx_stella.models.formats import Format
+from mlx_stella.models.layers import Step
 from mlx_stella.quantization import gptq
 from mlx_stella.quantization.gptq import Hessian
 from mlx_stella.quantization.stages import Tapped, token_mask
@@ -99,7 +100,7 @@ def measure(
 
     metrics: dict[str, mx.array] = {}
     for batch, cotangent in zip(todo, cotangents, strict=True):
-        _, by_y = model.pull(lambda _, batch=batch: model.embed(batch), mx.zeros(1), cotangent)
+        _, by_y = model.pull(_embedding(model, batch), mx.zeros(1), cotangent)
         for path, g in by_y.items():
             g = g.reshape(-1, g.shape[-1])
             metrics[path] = metrics.get(path, 0.0) + g.T @ g
@@ -115,7 +116,7 @@ def measure(
 def _advance(
     model: Tapped,
     todo: Sequence[Batch],
-    steps: Sequence[Sequence],
+    steps: Sequence[Sequence[Step]],
     number: int,
     inputs: list[list[mx.array]],
 ) -> dict[str, Hessian]:
@@ -125,13 +126,18 @@ def _advance(
     for i, batch in enumerate(todo):
         output, uses = model.run(steps[i][number], inputs[i][-1])
         mask = token_mask(batch)
-        count += mask.sum().item()
+        count += int(mask.sum())
         for use in uses:
             x = mx.where(mask, use.x, 0.0).flatten(0, 1)
             moments[use.path] = moments.get(use.path, 0.0) + x.T @ x
         inputs[i].append(output)
         mx.eval(output, moments)
     return {path: Hessian(np.array(moment) / count) for path, moment in moments.items()}
+
+
+def _embedding(model: Tapped, batch: Batch) -> Step:
+    """The embedding of a batch as a step, which looks at no state."""
+    return lambda _: model.embed(batch)
 
 
 def _directions(

@@ -74,8 +74,8 @@ class Chunker:
             heading = headings[above - 1][1] if above else passage.heading
             first = bisect.bisect_left(newlines, start)
             last = first + chunk.rstrip().count("\n")
-            lines = passage.row or [_line(passage, number) for number in (first, last)]
-            yield Chunk(chunk, *lines, heading, passage.record)
+            start_line, end_line = passage.row or (_line(passage, first), _line(passage, last))
+            yield Chunk(chunk, start_line, end_line, heading, passage.record)
 
     def _pieces(self, text: str, kind: str, deep: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Position and text of each chunk; code that is nested too deep is cut as prose is."""
@@ -101,14 +101,16 @@ class Chunker:
             import semantic_text_splitter as splitters
 
             settings = (self._tokenizer.definition, self._tokens, self._overlap)
+            splitter: splitters.MarkdownSplitter | splitters.CodeSplitter | splitters.TextSplitter
             if kind == "markdown":
-                make = splitters.MarkdownSplitter.from_huggingface_tokenizer_str
+                splitter = splitters.MarkdownSplitter.from_huggingface_tokenizer_str(*settings)
             elif is_code(kind):
-                make = splitters.CodeSplitter.from_huggingface_tokenizer_str
-                settings = (grammar(kind), *settings)
+                splitter = splitters.CodeSplitter.from_huggingface_tokenizer_str(
+                    grammar(kind), *settings
+                )
             else:
-                make = splitters.TextSplitter.from_huggingface_tokenizer_str
-            self._splitters[kind] = make(*settings)
+                splitter = splitters.TextSplitter.from_huggingface_tokenizer_str(*settings)
+            self._splitters[kind] = splitter
         return self._splitters[kind]
 
 

@@ -50,7 +50,7 @@ def _parse_pattern(line: str) -> _Pattern | None:
         (parsed,) = pathspec.GitIgnoreSpec.from_lines([line]).patterns
     except ValueError:
         return None
-    if parsed.include is None:
+    if parsed.regex is None or parsed.include is None:
         return None
     return _Pattern(parsed.regex, parsed.include, folders_only)
 

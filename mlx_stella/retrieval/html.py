@@ -58,7 +58,7 @@ def html_to_text(source: str) -> tuple[str, list[int]]:
 class _Page:
     """The lines of a page so far, and the line that is begun."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lines: list[str] = []
         self.numbers: list[int] = []
         self._at = 1

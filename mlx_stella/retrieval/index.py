@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, overload
+from typing import Self, TypedDict, Unpack, overload
 
 from mlx_stella import __version__
 from mlx_stella.encoding.encoder import Encoder
@@ -24,6 +24,15 @@ from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, parse_fi
 from mlx_stella.retrieval.updating import Tell, UpdateReport, update_rows
 
 StrPath = str | os.PathLike[str]
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of :meth:`Index.search`, which says what each means."""
+
+    top: int
+    filters: Sequence[str]
+    hybrid: bool
+    exact: bool
 
 
 class Index:
@@ -185,7 +194,7 @@ class Index:
         _check_found(found, named, is_new=made is None)
         encoder = self._model_for_writing(made)
         with lock.writing(self.uri):
-            made = begin(store, encoder, self._name or made.origin.model, self._asked, __version__)
+            made = begin(store, encoder, self._model_name(made), self._asked, __version__)
             remember_sources(store, found, list(fields))
             report = update_rows(
                 store,
@@ -200,18 +209,18 @@ class Index:
         return report
 
     @overload
-    def search(self, query: str, **options) -> list[Hit]: ...
+    def search(self, query: str, **options: Unpack[SearchOptions]) -> list[Hit]: ...
     @overload
-    def search(self, query: Sequence[str], **options) -> list[list[Hit]]: ...
+    def search(self, query: Sequence[str], **options: Unpack[SearchOptions]) -> list[list[Hit]]: ...
     def search(
         self,
-        query,
+        query: str | Sequence[str],
         *,
         top: int = 10,
         filters: Sequence[str] = (),
         hybrid: bool = False,
         exact: bool = False,
-    ):
+    ) -> list[Hit] | list[list[Hit]]:
         """The passages that answer a question, best first.
 
         Args:
@@ -286,10 +295,11 @@ class Index:
             row = self._row(what)
             if lines is None:
                 return row.chunk.text
-            key = row.key.root, row.key.name
+            root: str | None = row.key.root
+            name = row.key.name
         else:
-            key = key_of(self._store, what)
-        return passages.read(self._store, *key, lines, overlap)
+            root, name = key_of(self._store, what)
+        return passages.read(self._store, root, name, lines, overlap)
 
     def status(self) -> IndexStatus:
         """What the index holds, and which files the next update would embed or take out.
@@ -320,10 +330,15 @@ class Index:
             return self._encoder
 
     def _load(self, made: IndexManifest | None, dtype: str | None) -> Encoder:
+        origin = made.origin if made else None
+        return load_recorded(self._model_name(made), origin, dtype, self._memory_limit)
+
+    def _model_name(self, made: IndexManifest | None) -> str:
+        """What the model is loaded by, and recorded as."""
         name = self._name or (made.origin.model if made else None)
         if not name:
             raise InputError("no model given", where=self.uri, remedy="name one: stella-400m, say")
-        return load_recorded(name, made.origin if made else None, dtype, self._memory_limit)
+        return name
 
     def _row(self, hit: Hit | str) -> StoredChunk:
         """The row of a hit or a ref."""

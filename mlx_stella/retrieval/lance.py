@@ -254,7 +254,8 @@ class LanceStore:
         if (table := self._open(_ROWS)) is None or not words.strip():
             return []
         with self._faults():
-            query = table.search(MatchQuery(words, "text")).limit(top).select([*_NAMES, "_score"])
+            wanted = MatchQuery(words, "text")  # type: ignore[call-arg]  # defaults: pydantic's
+            query = table.search(wanted).limit(top).select([*_NAMES, "_score"])
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
             return [

@@ -82,7 +82,7 @@ class QdrantStore:
             return None
         with self._faults():
             found = self._client.retrieve(self._notes, [_id(name)])
-            return json.loads(found[0].payload["value"]) if found else None
+            return json.loads(_fields(found[0])["value"]) if found else None
 
     def write_note(self, name: str, value: dict[str, Any]) -> None:
         if not self._exists(self._notes):
@@ -100,7 +100,7 @@ class QdrantStore:
         fields = ["root", "file", "content_hash", "number", "is_last"]
         for points in self._pages(payload=fields):
             for point in points:
-                root, name, content_hash, number, is_last = (point.payload[f] for f in fields)
+                root, name, content_hash, number, is_last = (_fields(point)[f] for f in fields)
                 count, highest, is_whole = seen.get((root, name, content_hash), (0, -1, False))
                 state = (count + 1, max(highest, number), is_whole or is_last)
                 seen[root, name, content_hash] = state
@@ -125,7 +125,7 @@ class QdrantStore:
 
     def delete(self, key: Key, content_hashes: Sequence[str]) -> None:
         if content_hashes and self._exists(self._rows):
-            conditions = [
+            conditions: list[models.Condition] = [
                 _is_one_of("root", [key.root]),
                 _is_one_of("file", [key.name]),
                 _is_one_of("content_hash", content_hashes),
@@ -140,7 +140,7 @@ class QdrantStore:
             condition = _is_one_of("text_hash", text_hashes[start : start + REQUEST_ROWS])
             for points in self._pages([condition], payload=["text_hash"], with_vectors=True):
                 for point in points:
-                    found[point.payload["text_hash"]] = np.array(point.vector, np.float32)
+                    found[_fields(point)["text_hash"]] = np.array(point.vector, np.float32)
         return found
 
     def row(self, ref: str) -> StoredChunk | None:
@@ -169,7 +169,7 @@ class QdrantStore:
         found = []
         for points in self._pages(conditions):
             with self._faults():
-                found += [StoredChunk.from_fields(point.payload) for point in points]
+                found += [StoredChunk.from_fields(_fields(point)) for point in points]
         return found
 
     def count(self) -> int:
@@ -195,7 +195,7 @@ class QdrantStore:
     def blocks(self) -> Iterator[tuple[list[StoredChunk], np.ndarray]]:
         for points in self._pages(with_vectors=True):
             with self._faults():
-                rows = [StoredChunk.from_fields(point.payload) for point in points]
+                rows = [StoredChunk.from_fields(_fields(point)) for point in points]
                 vectors = np.array([point.vector for point in points], np.float32)
             yield rows, vectors
 
@@ -203,7 +203,7 @@ class QdrantStore:
         if not self._exists(self._rows):
             return []
         with self._faults():
-            conditions = [self._condition(wanted) for wanted in filters]
+            conditions: list[models.Condition] = [self._condition(wanted) for wanted in filters]
             found = self._client.query_points(
                 self._rows,
                 query=query,
@@ -212,7 +212,7 @@ class QdrantStore:
                 **options,
             )
             return [
-                Hit(point.score, StoredChunk.from_fields(point.payload)) for point in found.points
+                Hit(point.score, StoredChunk.from_fields(_fields(point))) for point in found.points
             ]
 
     def _condition(self, wanted: Filter) -> models.FieldCondition:
@@ -220,8 +220,8 @@ class QdrantStore:
         limit = max(1, self._client.count(self._rows, exact=True).count)
         values = self._client.facet(self._rows, wanted.field, limit=limit, exact=True).hits
         pattern = wanted.pattern.replace("[", "[[]")
-        matching = [hit.value for hit in values if fnmatch.fnmatchcase(hit.value, pattern)]
-        return _is_one_of(wanted.field, matching)
+        names = [hit.value for hit in values if isinstance(hit.value, str)]
+        return _is_one_of(wanted.field, [n for n in names if fnmatch.fnmatchcase(n, pattern)])
 
     def _pages(
         self,
@@ -282,8 +282,11 @@ class QdrantStore:
             with self._faults():
                 self._client.create_collection(self._rows, vectors_config=params, metadata=_MARK)
         text = models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=True)
-        schemas = dict.fromkeys(_KEYWORDS, models.PayloadSchemaType.KEYWORD)
-        schemas |= dict.fromkeys(_NUMBERS, models.PayloadSchemaType.INTEGER) | {"text": text}
+        schemas: dict[str, models.PayloadSchemaType | models.TextIndexParams] = {
+            **dict.fromkeys(_KEYWORDS, models.PayloadSchemaType.KEYWORD),
+            **dict.fromkeys(_NUMBERS, models.PayloadSchemaType.INTEGER),
+            "text": text,
+        }
         with self._faults():
             for field, schema in schemas.items():
                 self._client.create_payload_index(self._rows, field, schema, wait=True)
@@ -348,6 +351,11 @@ def _id(*parts: str) -> str:
     for part in parts:
         digest.update(f"{len(part)} {part}".encode())
     return str(uuid.UUID(bytes=digest.digest()))
+
+
+def _fields(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
+    """What a row holds; None of the client's is a row that holds nothing."""
+    return point.payload or {}
 
 
 def _is_one_of(field: str, values: Sequence[str]) -> models.FieldCondition:

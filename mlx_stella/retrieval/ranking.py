@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlx_stella.retrieval.scanning import Key
 from mlx_stella.retrieval.store import Filter, Hit, Store
 
 RRF_K = 60
@@ -39,7 +40,7 @@ def search(
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     """One ranking of several: a row scores the sum of 1 / (60 + its rank), ranks from 1."""
-    scores: dict[tuple, float] = {}
+    scores: dict[tuple[Key, str, int], float] = {}
     rows = {}
     for ranking in rankings:
         for rank, hit in enumerate(ranking, start=1):

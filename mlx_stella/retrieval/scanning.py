@@ -116,8 +116,9 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
             raise InputError("no name of a file", where=f"{path!r}", remedy="name one") from None
         if not real.is_dir():
             root, name = text_of(real.parent), text_of(real.name)
-            if found.scopes.setdefault(root, set()) is not None:
-                found.scopes[root].add(name)
+            names = found.scopes.setdefault(root, set())
+            if names is not None:
+                names.add(name)
                 _take(found, Key(root, name), real)
             continue
         root = text_of(real)

@@ -36,7 +36,7 @@ def scan_sources(
         elif root in sources:
             gone[root] = None
         elif parent in sources and name in (sources[parent]["names"] or [name]):
-            gone[parent] = {*gone.get(parent, ()), name}
+            gone[parent] = {*(gone.get(parent) or ()), name}
         else:
             there.append(path)
     found = scan(there, globs, exclude)
@@ -65,9 +65,9 @@ def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
     sources: dict[str, Any] = store.read_note(SOURCES) or {}
     for root, names in found.scopes.items():
         old = sources.get(root, {"names": [], "globs": found.globs})
-        is_whole = names is None or old["names"] is None
+        both = None if names is None or old["names"] is None else sorted({*old["names"], *names})
         sources[root] = {
-            "names": None if is_whole else sorted({*old["names"], *names}),
+            "names": both,
             "globs": sorted({*old["globs"], *found.globs}) if old["globs"] and found.globs else [],
             "fields": fields,
         }
