@@ -123,9 +123,11 @@ def test_interrupted_it_cleans_up(source, tmp_path):
     process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL)
     while not (tmp_path / ".out.unfinished/config.json").exists() and process.poll() is None:
         time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
     second = run("convert", source, "--output", "out", cwd=tmp_path)
     assert b"is being written by another process" in second.stderr
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     assert process.wait() == 143
     assert list(tmp_path.iterdir()) == []
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.growth import growth
 
@@ -113,6 +113,7 @@ def test_the_innermost_definition_is_the_heading(kind):
     assert headings(CODE[kind], kind) == INNERMOST[kind]
 
 
+@settings(deadline=None)  # a parser is made ready when its language first comes
 @given(st.sampled_from(LANGUAGES), st.text("(){}[]<>:;\n \"'def class fn 茶", max_size=60))
 def test_any_code_has_an_outline(kind, text):
     found = outline(text, kind).definitions
