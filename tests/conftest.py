@@ -50,12 +50,13 @@ def copy_of(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(params=["as written", "compiled"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A test runs twice: in the CPU's own forms, and in those that a GPU is given, compiled."""
     if request.param == "compiled":
         from support import graphs
 
         graphs.use_compiled_forms(monkeypatch)
+    return request.param
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 def growth(work: Callable[[int], object], size: int) -> float:
     """How many times longer `work` takes for four times the size: 4 where it is linear, 16 where it
-    grows with the square. The size is doubled until the work takes 50 ms of the processor, or is a
+    grows with the square. The size is doubled until the work takes 20 ms of the processor, or is a
     million."""
     work(1)
-    while _seconds(work, size) < 0.05 and size < 2**20:
+    while _seconds(work, size) < 0.02 and size < 2**20:
         size *= 2
     once, four = (min(_seconds(work, n) for _ in range(3)) for n in (size, 4 * size))
     return four / once
