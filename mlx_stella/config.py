@@ -4,7 +4,7 @@ import json
 import math
 import stat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlx_stella.errors import ConfigError
 
@@ -72,7 +72,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> TypeGuard[int | float]:
     """Whether a value from JSON is a positive, finite number."""
     return type(value) in (int, float) and 0 < value < 1e30 and math.isfinite(value)
 

@@ -29,6 +29,7 @@ from mlx_stella.models.architectures import Architecture, architecture
 from mlx_stella.models.args import BackboneArgs
 from mlx_stella.models.formats import Format
 from mlx_stella.models.heads import PoolingMode
+from mlx_stella.models.layers import Backbone
 from mlx_stella.models.quantized import stays_packed
 
 _USUAL_LENGTH = 512  # what most models of this kind take; NV-Embed's 32,768 are rarely used
@@ -135,7 +136,7 @@ class Checkpoint:
         if self.files.tensors:
             return [(assembly.shape, assembly.format) for assembly in self.assemblies]
         model = self._empty_model()
-        return [(array.shape, None) for _, array in tree_flatten(model.parameters())]
+        return [(array.shape, None) for array in dict(tree_flatten(model.parameters())).values()]
 
     @property
     def usual_length(self) -> int:
@@ -150,7 +151,7 @@ class Checkpoint:
             lower_case=self.lower_case,
         )
 
-    def load_backbone(self, dtype: str) -> nn.Module:
+    def load_backbone(self, dtype: str) -> Backbone:
         """The backbone with its weights, matrices in ``dtype`` ("float16", ...), evaluated.
 
         Raises:
@@ -161,7 +162,7 @@ class Checkpoint:
         fill(model, self._assemblies(model, arrays), arrays, DTYPES[dtype], where, stays_packed())
         return model
 
-    def lazy_backbone(self) -> nn.Module:
+    def lazy_backbone(self) -> Backbone:
         """The backbone with weights that are read when first used, float32 and expanded."""
         model, arrays = self._empty_model(), self.files.load()
         fill_lazily(model, self._assemblies(model, arrays), arrays)

@@ -153,7 +153,9 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
     if not shapes:  # a pickle, whose header cannot be read alone
         shapes = {name: array.shape for name, array in files.load().items()}
     shape = shapes.get("linear.weight", ())
-    expected = {"linear.weight": (shape[0] if shape else 0, hidden_size)}
+    expected: dict[str, tuple[int, ...]] = {
+        "linear.weight": (shape[0] if shape else 0, hidden_size)
+    }
     if data.get("bias", True):
         expected["linear.bias"] = shape[:1]
     if shapes != expected or shape[0] < 1:

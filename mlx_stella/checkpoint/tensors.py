@@ -7,6 +7,7 @@ moved.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 from safetensors import SafetensorError, safe_open
@@ -75,12 +76,12 @@ def find_tensors(directory: Path) -> TensorFiles:
 
 def _shards(index: Path) -> Iterator[Path]:
     weight_map = read_object(index).get("weight_map")
-    is_table = isinstance(weight_map, dict) and len(weight_map) > 0
-    if not is_table or not all(isinstance(shard, str) for shard in weight_map.values()):
+    shards = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not shards or not all(isinstance(shard, str) for shard in shards):
         raise ConfigError(
             "weight_map is missing or malformed", where=index, remedy="download it again"
         )
-    for name in sorted(set(weight_map.values())):
+    for name in sorted(set(shards)):
         path = inside(index.parent, name, index)
         if path.suffix != ".safetensors":
             raise ConfigError(f"refused {name!r}, which is not a safetensors file", where=index)
@@ -113,7 +114,8 @@ def _header(path: Path) -> dict[str, TensorInfo]:
 
 def _load_safetensors(path: Path) -> dict[str, mx.array]:
     try:
-        return mx.load(str(path), format="safetensors")
+        # Without its metadata asked for, a safetensors file is a table.
+        return cast(dict[str, mx.array], mx.load(str(path), format="safetensors"))
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"MLX cannot read it ({error})", where=path) from None
 

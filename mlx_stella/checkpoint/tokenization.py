@@ -56,13 +56,15 @@ class Tokenizer:
         # Truncation is a state of the library's object; a stream tokenizes in a thread of its own.
         self._lock = threading.Lock()
         eos = _content(config.get("eos_token"))
-        self._text_suffix = eos if eos_as_text else ""
+        self._text_suffix = ""
         if eos_as_text or config.get("add_eos_token") is True:
             if eos is None or self._tokenizer.token_to_id(eos) is None:
                 raise ConfigError(
                     f"lacks the EOS token {eos!r} of tokenizer_config.json", where=path
                 )
-            if not eos_as_text:
+            if eos_as_text:
+                self._text_suffix = eos
+            else:
                 self._append_eos(eos)
 
     @contextlib.contextmanager

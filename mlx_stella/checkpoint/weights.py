@@ -5,9 +5,11 @@ is made of one tensor or several (stacked, or folded), and any matrix may be qua
 recognised by the ``scales`` beside its ``weight``.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -48,13 +50,14 @@ class StoredTensor:
         biases = (stem + "biases",) if self.format.mode == "affine" else ()
         return (self.name, stem + "scales", *biases)
 
-    def packed(self, arrays: Mapping[str, mx.array]) -> Packed:
+    def packed(self, arrays: Mapping[str, mx.array], format: Format) -> Packed:
         weight, scales, *biases = (arrays[name] for name in self.names)
-        return Packed(weight, scales, biases[0] if biases else None, self.format)
+        return Packed(weight, scales, biases[0] if biases else None, format)
 
     def value(self, arrays: Mapping[str, mx.array]) -> mx.array:
         """The tensor as it is stored, or float32 if it was quantized."""
-        return arrays[self.name] if self.format is None else self.packed(arrays).expand()
+        format = self.format
+        return arrays[self.name] if format is None else self.packed(arrays, format).expand()
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ class Assembly:
     def values(self, arrays: Mapping[str, mx.array]) -> list[mx.array]:
         return [source.value(arrays) for source in self.sources]
 
-    def packed(self, arrays: Mapping[str, mx.array]) -> Packed:
-        """The quantized matrix, rows stacked; ``format`` is not None."""
-        parts = [source.packed(arrays).arrays for source in self.sources]
+    def packed(self, arrays: Mapping[str, mx.array], format: Format) -> Packed:
+        """The quantized matrix, rows stacked, of the format that all of it has."""
+        parts = [source.packed(arrays, format).arrays for source in self.sources]
         weight, scales, *biases = (_stack(*part) for part in zip(*parts, strict=True))
-        return Packed(weight, scales, biases[0] if biases else None, self.format)
+        return Packed(weight, scales, biases[0] if biases else None, format)
 
 
 def assemblies(
@@ -115,7 +118,7 @@ def assemblies(
     names = _renamed(arrays, architecture.renames, faults)
     used: set[str] = set()
     result: list[Assembly] = []
-    for parameter, placeholder in tree_flatten(model.parameters()):
+    for parameter, placeholder in dict(tree_flatten(model.parameters())).items():
         inputs, make = _inputs(parameter, names, architecture.fused, folds)
         if missing := [name for name in inputs if name not in names]:
             faults += [f"missing {name}" for name in missing]
@@ -191,11 +194,11 @@ def fill(
         WeightsError: a tensor is not finite; all such are named.
     """
     faults: list[str] = []
-    readers = _count(assembly.names for assembly in assemblies)
+    readers = Counter(name for assembly in assemblies for name in assembly.names)
     packed: list[tuple[str, Packed]] = []
     for assembly in assemblies:
-        if stays_packed and assembly.format is not None:
-            matrix = assembly.packed(arrays)
+        if stays_packed and (format := assembly.format) is not None:
+            matrix = assembly.packed(arrays, format)
             mx.eval(matrix.arrays)
             packed.append((assembly.parameter.removesuffix(".weight"), matrix))
         else:
@@ -238,12 +241,13 @@ def _cast(
     value = assembly.make(*tensors)
     parts = tensors if assembly.is_stacked else [value]
     peaks = mx.stack([mx.abs(part).max().astype(mx.float32) for part in parts])
-    cast = value.astype(dtype if value.ndim >= 2 else mx.float32)
-    mx.eval(peaks, cast)
-    if cast.dtype == mx.float16 and not all(map(fits_float16, peaks.tolist())):
-        cast = value.astype(mx.float32)
-        mx.eval(cast)
-    return cast, peaks.tolist()
+    stored = value.astype(dtype if value.ndim >= 2 else mx.float32)
+    mx.eval(peaks, stored)
+    found = cast(list[float], peaks.tolist())
+    if stored.dtype == mx.float16 and not all(map(fits_float16, found)):
+        stored = value.astype(mx.float32)
+        mx.eval(stored)
+    return stored, found
 
 
 def _replace(model: nn.Module, path: str, matrix: Packed, dtype: mx.Dtype, peak: float) -> None:
@@ -277,19 +281,21 @@ def _renamed(
     """
     result: dict[str, str] = {}
     for original in names:
-        name: str | None = original
-        for old, new in renames.items():
-            if old.endswith(".") and name.startswith(old):
-                name = None if new is None else new + name.removeprefix(old)
-            elif not old.endswith(".") and name.endswith(old):
-                name = None if new is None else name.removesuffix(old) + new
-            if name is None:
-                break
-        else:
+        if (name := _rename(original, renames)) is not None:
             if name in result:
                 faults.append(f"{result[name]} and {original} are the same parameter")
             result[name] = original
     return result
+
+
+def _rename(name: str, renames: Mapping[str, str | None]) -> str | None:
+    for old, new in renames.items():
+        is_prefix = old.endswith(".")
+        if name.startswith(old) if is_prefix else name.endswith(old):
+            if new is None:
+                return None
+            name = new + name.removeprefix(old) if is_prefix else name.removesuffix(old) + new
+    return name
 
 
 def _inputs(
@@ -310,7 +316,7 @@ def _same(array: mx.array) -> mx.array:
 
 
 def _stack(*arrays: mx.array) -> mx.array:
-    return mx.concatenate(arrays, axis=0)
+    return mx.concatenate(list(arrays), axis=0)
 
 
 def _shape_fault(assembly: Assembly, arrays: Mapping[str, mx.array]) -> str | None:
@@ -325,14 +331,6 @@ def _shape_fault(assembly: Assembly, arrays: Mapping[str, mx.array]) -> str | No
     except (ValueError, IndexError):
         pass
     return f"has shape {found}, which does not make {assembly.shape}"
-
-
-def _count(groups: Iterator[Sequence[str]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for group in groups:
-        for name in group:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def _listed(assembly: Assembly) -> str:

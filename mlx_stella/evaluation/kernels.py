@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mlx_stella.models.layers import Backbone
-from mlx_stella.models.products import Fused
+from mlx_stella.models.products import Fused, Product
 
 _VIEWS = frozenset(
     "Broadcast ExpandDims Flatten Reshape Slice Split Squeeze StopGradient Transpose "
@@ -96,7 +96,7 @@ def one_primitive(name: str, output: mx.array, inputs: Any) -> mx.array:
     # Depends has no name of its own to give; an array of its letters goes first.
     label = mx.array(list(name.encode()), mx.uint8)
     blank = mx.broadcast_to(mx.array(0, output.dtype), output.shape)
-    arrays = [value for _, value in tree_flatten(inputs) if isinstance(value, mx.array)]
+    arrays = [value for value in dict(tree_flatten(inputs)).values() if isinstance(value, mx.array)]
     return mx.depends([blank], [label, *arrays])[0]
 
 
@@ -105,16 +105,16 @@ def _each_one_primitive() -> Iterator[None]:
     call = Fused.__call__
     fast = {function: getattr(mx.fast, function) for function in FAST}
 
-    def as_one(self: Fused, *arguments) -> mx.array:
+    def as_one(self: Fused, *arguments: Product | mx.array | None) -> mx.array:
         return one_primitive(self.__name__.strip("_"), call(self, *arguments), arguments)
 
-    Fused.__call__ = as_one
+    Fused.__call__ = as_one  # type: ignore[method-assign]  # until the count is done
     for function in FAST:
         setattr(mx.fast, function, stand_in(function))
     try:
         yield
     finally:
-        Fused.__call__ = call
+        Fused.__call__ = call  # type: ignore[method-assign]  # what it was
         for function, original in fast.items():
             setattr(mx.fast, function, original)
 

@@ -10,17 +10,21 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import cast
 
 import mlx.core as mx
 
 from mlx_stella.checkpoint.weights import DTYPES
 from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.progress import Progress
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import StellaWarning
 from mlx_stella.evaluation import kernels
 from mlx_stella.models import cpu
+from mlx_stella.models.layers import Backbone
 from mlx_stella.models.products import Linear
 
 _PEAK_SIZE = 2048  # rows and columns of the square product
@@ -65,9 +69,9 @@ def machine() -> str:
     """A line about where this runs: device, memory, system, versions."""
     info = mx.device_info()
     name = info.get("device_name", platform.processor())
-    memory = f", {info['memory_size'] / 2**30:.0f} GB" if "memory_size" in info else ""
+    memory = f", {int(info['memory_size']) / 2**30:.0f} GB" if "memory_size" in info else ""
     device = "GPU" if mx.default_device().type == mx.gpu else "CPU"
-    versions = f"Python {platform.python_version()}, MLX {mx.__version__}"
+    versions = f"Python {platform.python_version()}, MLX {version('mlx')}"
     return f"{name}{memory} ({device}), {platform.system()} {platform.release()}, {versions}"
 
 
@@ -88,7 +92,7 @@ def layer_cost(model: Encoder, length: int) -> dict[str, int] | None:
     """
     if cpu.is_needed():
         return None
-    found = kernels.of_layer(model._backbone, model.checkpoint.args.hidden_size, length)
+    found = kernels.of_layer(_backbone(model), model.checkpoint.args.hidden_size, length)
     moved = sum(kernel.bytes for kernel in found)
     return {"kernels": len(found), "bytes_per_token": round(moved / length)}
 
@@ -120,7 +124,7 @@ def measure(
     settings = model.settings(max_length=max_length, max_batch_tokens=max_batch_tokens)
     tokens = 0
 
-    def count(progress) -> None:
+    def count(progress: Progress) -> None:
         nonlocal tokens
         tokens = progress.tokens
 
@@ -157,10 +161,14 @@ def _shapes(model: Encoder, texts: Sequence[str], settings: Settings) -> tuple[l
 def _flops(model: Encoder, lengths: Sequence[int]) -> int:
     """Operations for texts of these lengths: two a weight and token, and those of attention."""
     args = model.checkpoint.args
-    products = [module for module in model._backbone.modules() if isinstance(module, Linear)]
+    products = [module for module in _backbone(model).modules() if isinstance(module, Linear)]
     weights = sum(rows.size for product in products for rows in product.rows())
     attention = 4 * args.hidden_size * args.num_hidden_layers
     return sum(length * (2 * weights + attention * length) for length in lengths)
+
+
+def _backbone(model: Encoder) -> Backbone:
+    return cast(Backbone, model._backbone)  # not one that is streamed: `load` made it
 
 
 def _time(function: Callable[[], object]) -> float:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from mlx_stella.errors import ConfigError
 from mlx_stella.models import bert, decoder, new, nv_embed, qwen2
 from mlx_stella.models.args import BackboneArgs
+from mlx_stella.models.layers import Backbone
 
 Folds = Mapping[str, tuple[tuple[str, ...], Callable[..., mx.array]]]
 
@@ -30,7 +30,7 @@ class Architecture:
     """What one model file offers the loader."""
 
     args: type[BackboneArgs]
-    model: Callable[[Any], nn.Module]
+    model: Callable[[Any], Backbone]
     renames: Mapping[str, str | None]
     fused: Mapping[str, tuple[str, ...]]
     folded: Callable[[Any], Folds] = lambda args: {}

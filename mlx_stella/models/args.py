@@ -14,12 +14,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from mlx_stella.config import is_positive
 from mlx_stella.errors import ConfigError, StellaWarning
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # Bounds keep an untrusted config from asking for more than any machine has.
 Size = Annotated[int, range(1, 2**24)]
@@ -115,6 +118,21 @@ class BackboneArgs:
     prompts: ClassVar[Mapping[str, str]] = {}
     """Prompts of the family, for repositories that ship none."""
 
+    if TYPE_CHECKING:  # each has them, as a field or computed; here a property would be a default
+
+        @property
+        def hidden_size(self) -> int: ...
+        @property
+        def intermediate_size(self) -> int: ...
+        @property
+        def max_position_embeddings(self) -> int: ...
+        @property
+        def num_attention_heads(self) -> int: ...
+        @property
+        def num_hidden_layers(self) -> int: ...
+        @property
+        def vocab_size(self) -> int: ...
+
     @property
     def summary(self) -> str:
         """A line for people: the architecture and its sizes."""
@@ -207,8 +225,9 @@ def head_dim(config: Mapping[str, Any], file: Path) -> int:
     Raises:
         ConfigError: the sizes are missing, not positive, or do not divide.
     """
-    hidden_size, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    kv_heads = config.get("num_key_value_heads", heads)
+    hidden_size: Any = config.get("hidden_size")  # whatever JSON has, until it is checked
+    heads: Any = config.get("num_attention_heads")
+    kv_heads: Any = config.get("num_key_value_heads", heads)
     sizes = (hidden_size, heads, kv_heads)  # before a size is divided by another
     if (
         any(type(size) is not int or size < 1 for size in sizes)

@@ -72,7 +72,8 @@ class SelfAttention(nn.Module):
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         qkv = mx.unflatten(self.qkv(x), -1, (3 * self.heads, -1))
-        return attention(*mx.split(qkv, 3, axis=2), mask)
+        q, k, v = mx.split(qkv, 3, axis=2)
+        return attention(q, k, v, mask)
 
 
 class ResidualOutput(nn.Module):

@@ -8,6 +8,7 @@ Metal, CUDA and macOS have fast ones of their own and never come here.
 
 import math
 import sys
+from typing import cast
 
 import mlx.core as mx
 
@@ -77,8 +78,13 @@ def scaled_dot_product_attention(
     return (attended[..., :E] / attended[..., E:]).reshape(B, H, L, E)
 
 
-@mx.custom_function
 def _power_of_two(x: mx.array) -> mx.array:
+    """2**x for |x| up to 126."""
+    return cast(mx.array, _exp2(x))  # MLX's stubs lose what a custom function returns
+
+
+@mx.custom_function
+def _exp2(x: mx.array) -> mx.array:
     """2**x for |x| up to 126, as 2**n * 2**f with n whole and |f| <= 1/2."""
     shifted = x + _ROUNDING
     mantissa = _horner(_POWER_OF_TWO, x - (shifted - _ROUNDING))
@@ -87,8 +93,8 @@ def _power_of_two(x: mx.array) -> mx.array:
     return mx.view(mx.view(mantissa, mx.int32) + exponent, mx.float32)
 
 
-@_power_of_two.vjp
-def _power_of_two_vjp(x: mx.array, cotangent: mx.array, power: mx.array) -> mx.array:
+@_exp2.vjp
+def _exp2_vjp(x: mx.array, cotangent: mx.array, power: mx.array) -> mx.array:
     """Bits moved about have no derivative; 2**x has."""
     return cotangent * power * math.log(2)
 

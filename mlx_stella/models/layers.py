@@ -157,7 +157,8 @@ def rotate(x: Product, tables: RopeTables) -> mx.array:
     cos, sin = tables
     if cpu.is_needed():
         y = x.finish()
-        return y * cos + mx.concatenate(mx.split(y, 2, axis=-1)[::-1], axis=-1) * sin
+        first, second = mx.split(y, 2, axis=-1)
+        return y * cos + mx.concatenate([second, first], axis=-1) * sin
     # A view with the halves swapped, which the one kernel reads beside x.
     pairs = x.unflatten(2, -1)
     bias = None if pairs.bias is None else pairs.bias[..., ::-1, :]

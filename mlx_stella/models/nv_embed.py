@@ -16,7 +16,7 @@ The block is stored as the two products A (h * latents, D) and B (D, h * latents
 at load in float32: 34 million parameters instead of 539, and a ninth of the arithmetic.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,8 @@ class LatentCrossAttention(nn.Module):
 class GEGLU(nn.Module):
     def __init__(self, dims: int):
         super().__init__()
-        self.net = [Linear(dims, 8 * dims), nn.Identity(), Linear(4 * dims, dims)]
+        # One list of two types, as the checkpoint has it.
+        self.net: list[Any] = [Linear(dims, 8 * dims), nn.Identity(), Linear(4 * dims, dims)]
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
         up, gate = self.net[0].product(x).split(2)
@@ -218,7 +219,7 @@ class Model(Backbone):
             block.fn.prove_range(block.norm)
 
 
-def folded(args: ModelArgs) -> dict:
+def folded(args: ModelArgs) -> dict[str, tuple[tuple[str, ...], Callable[..., mx.array]]]:
     """Parameters computed from several tensors: name -> (names of the tensors, function)."""
     latent = "latent_attention_model."
     block = latent + "cross_attend_blocks.0."

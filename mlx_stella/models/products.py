@@ -40,12 +40,14 @@ class Fused:
     On Linux's CPU the function runs as it is written.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable[..., mx.array]):
         self.function = function
         self._kernel = mx.compile(function, shapeless=True)
         update_wrapper(self, function)
 
-    def __call__(self, *arguments) -> mx.array:
+    def __call__(self, *arguments: "Product | mx.array | None") -> mx.array:
         return (self.function if cpu.is_needed() else self._kernel)(*arguments)
 
 
@@ -171,7 +173,7 @@ class Linear(nn.Module):
         return self._fix_scale(inputs, mx.concatenate([mx.abs(r) @ inputs for r in self.rows()]))
 
     def _fix_scale(self, inputs: mx.array, outputs: mx.array) -> mx.array:
-        bound = mx.maximum(inputs.max(), outputs.max()).item()
+        bound = float(mx.maximum(inputs.max(), outputs.max()))
         scale = 2.0 ** max(0, math.ceil(math.log2(max(bound, _LEAST_BOUND) / _TOP)))
         is_proved = bound >= _LEAST_BOUND and scale <= _MOST_FIXED_SCALE
         self._scale = scale if is_proved else None
@@ -261,9 +263,9 @@ def _activated(activation: Activation, dtype: mx.Dtype) -> Fused:
 @lru_cache
 def _gated(activation: Activation, dtype: mx.Dtype) -> Fused:
     def gated_operand(gate: Product, up: Product, scale: mx.array | None) -> mx.array:
-        up = as_float32(up)  # scaled before the product, which keeps the kernel's chain short
-        up = up if scale is None else up / scale
-        return (activation(as_float32(gate)) * up).astype(dtype)
+        factor = as_float32(up)  # scaled before the product, which keeps the kernel's chain short
+        factor = factor if scale is None else factor / scale
+        return (activation(as_float32(gate)) * factor).astype(dtype)
 
     return Fused(gated_operand)
 

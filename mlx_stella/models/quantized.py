@@ -41,7 +41,7 @@ class Packed:
     def arrays(self) -> list[mx.array]:
         return [self.weight, self.scales] + ([] if self.biases is None else [self.biases])
 
-    def __getitem__(self, rows) -> "Packed":
+    def __getitem__(self, rows: slice | mx.array) -> "Packed":
         """Some of its rows."""
         biases = None if self.biases is None else self.biases[rows]
         return Packed(self.weight[rows], self.scales[rows], biases, self.format)
@@ -64,7 +64,7 @@ class Packed:
         for rows in self.rows():
             peaks.append(mx.abs(rows).max())
             mx.eval(peaks)
-        return mx.stack(peaks).max().item()
+        return float(mx.stack(peaks).max())
 
 
 class QuantizedLinear(Linear):

@@ -25,7 +25,7 @@ RENAMES = {"model.": "", "lm_head.": None}
 @dataclass(frozen=True)
 class ModelArgs(DecoderArgs, BackboneArgs):
     use_sliding_window: Literal[False] = False
-    layer_types: list | None = None  # all "full_attention", checked below
+    layer_types: list[str] | None = None  # all "full_attention", checked below
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:

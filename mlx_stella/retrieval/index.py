@@ -209,7 +209,9 @@ class Index:
         return report
 
     @overload
-    def search(self, query: str, **options: Unpack[SearchOptions]) -> list[Hit]: ...
+    def search(  # type: ignore[overload-overlap]  # a str is a sequence of str, and asked for first
+        self, query: str, **options: Unpack[SearchOptions]
+    ) -> list[Hit]: ...
     @overload
     def search(self, query: Sequence[str], **options: Unpack[SearchOptions]) -> list[list[Hit]]: ...
     def search(
