@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlx_stella.checkpoint import modules
@@ -86,7 +85,7 @@ class Checkpoint:
         """
         return self._assemblies(self._empty_model(), self.files.load())
 
-    def _empty_model(self) -> nn.Module:
+    def _empty_model(self) -> Backbone:
         """The model without its weights: MLX computes nothing yet, whatever the sizes.
 
         Raises:
@@ -101,7 +100,7 @@ class Checkpoint:
             )
         return self.architecture.model(self.args)
 
-    def _assemblies(self, model: nn.Module, arrays: Mapping[str, mx.array]) -> list[Assembly]:
+    def _assemblies(self, model: Backbone, arrays: Mapping[str, mx.array]) -> list[Assembly]:
         folds = self.architecture.folded(self.args)
         where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
         return assemblies(model, arrays, self.architecture, folds, self.stated, where)

@@ -100,7 +100,7 @@ def _guarded() -> Iterator[None]:
     with _one_at_a_time:
         present, guard = _http._GLOBAL_CLIENT_FACTORY, _Guard()
 
-        def make():
+        def make() -> Any:
             client = present()
             client.event_hooks["request"].append(guard.check_request)
             client.event_hooks["response"].append(guard.check_response)
@@ -182,7 +182,7 @@ def _check_path(raw: str) -> None:
 def _bounded(response: Any, seconds: float) -> Any:
     """The body of an answer that is kept in memory, up to a size and a time."""
 
-    class Body(_http_library().SyncByteStream):
+    class Body(_http_library().SyncByteStream):  # type: ignore[misc]  # a base known at run time
         def __iter__(self) -> Iterator[bytes]:
             taken, end = 0, time.monotonic() + seconds
             for piece in body:

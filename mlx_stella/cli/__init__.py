@@ -6,11 +6,13 @@ stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 import typer
 import typer.core
@@ -38,7 +40,8 @@ from mlx_stella.errors import InputError, StellaError, StellaWarning
 _WRITERS = {"embed", "index", "export"}
 """Verbs whose work is a file or a folder; without an --output embed looks for itself."""
 
-UsageError = typer.BadParameter.__base__
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""Which module has it depends on the version of typer; it has the ``message`` of its subclass."""
 
 
 @contextlib.contextmanager
@@ -51,11 +54,11 @@ def _printable_usage() -> Iterator[None]:
 
 
 class _Verbs(typer.core.TyperGroup):
-    def make_context(self, *args, **kwargs):
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _printable_usage():
             return super().make_context(*args, **kwargs)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:
         with _printable_usage():
             return super().invoke(ctx)
 
@@ -107,7 +110,7 @@ def main() -> None:
     tame_logs()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for a terminal that is not UTF-8
     try:
         _check_arguments(sys.argv[1:])
@@ -145,6 +148,13 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     if issubclass(category, StellaWarning):
         tell_message(f"note: {message}")

@@ -54,12 +54,12 @@ def bench(
     encoder.encode("light on the water")
     first_vector_s = time.perf_counter() - start
     peak = speed.peak_flops(encoder.dtype)
-    sets = [
+    sets: list[tuple[str, list[str], int | None]] = [
         (f"{n} tokens", speed.texts_of_length(encoder, n, max(4, 4096 // n)), n)
         for n in wanted
         if n <= encoder.checkpoint.max_positions
     ]
-    if records:
+    if texts is not None and records:
         sets.append((texts.name, [record.text for record in records], None))
     results = [
         speed.measure(

@@ -4,8 +4,9 @@ $ mlx-stella eval scifact --model stella-400m --dim 256 --dim 1024
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,8 +37,9 @@ def evaluate(
     from mlx_stella.evaluation.beir import measure, open_beir, rank
 
     data = open_beir(folder, split)
-    results = []
-    for kind in dtype or [None]:
+    results: list[dict[str, Any]] = []
+    kinds: Sequence[str | None] = dtype or [None]
+    for kind in kinds:
         encoder = load(options.required(model), dtype=kind)
         for size, run in rank(encoder, data, dim or [encoder.default_dim]).items():
             row = {"model": model, "dtype": encoder.dtype, "dim": size}

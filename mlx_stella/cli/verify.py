@@ -2,9 +2,14 @@
 
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mlx_stella.cli import options
 from mlx_stella.cli.terminal import say, tell
+
+if TYPE_CHECKING:
+    from mlx_stella.encoding.encoder import Encoder
+    from mlx_stella.evaluation.published import Similarities, Values
 
 
 def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> None:
@@ -37,10 +42,14 @@ def verify(model: options.ModelArgument = None, dtype: options.Dtype = None) -> 
         sys.exit(1)
 
 
-def _compare(example, encoder) -> Iterator[tuple[str, float, float]]:
+def _compare(
+    example: "Similarities | Values", encoder: "Encoder"
+) -> Iterator[tuple[str, float, float]]:
     """Label, expected and computed value of each number of an example."""
+    from mlx_stella.evaluation.published import Values
+
     computed = example.compute(encoder).tolist()
-    if isinstance(computed[0], float):
+    if isinstance(example, Values):
         for index, expected, got in zip(example.indices, example.expected, computed, strict=True):
             yield f"entry {index}", expected, got
         return

@@ -14,6 +14,7 @@ import ctypes
 import os
 import platform
 import struct
+import sys
 from collections.abc import Mapping
 
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64: where MLX has wheels
@@ -40,6 +41,8 @@ def offer(functions: Mapping[str, int]) -> None:
     Raises:
         OSError: this system does not take such a library; nothing is offered then.
     """
+    if sys.platform != "linux":
+        raise OSError(f"no library can be made for {sys.platform}")
     # Stays open, one for each call: the linker tells libraries apart by their paths, too, and would
     # take a later one at the same number for this one.
     descriptor = os.memfd_create("aliases", os.MFD_CLOEXEC)
