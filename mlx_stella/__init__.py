@@ -28,7 +28,6 @@ from mlx_stella.errors import (  # noqa: E402
     VectorError,
     WeightsError,
 )
-from mlx_stella.machine.packages import require  # noqa: E402
 
 if TYPE_CHECKING:
     from mlx_stella.encoding.encoder import Encoder
@@ -75,9 +74,7 @@ _LATE = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs MLX or LanceDB when it is first asked for: ``--help`` needs neither."""
+    """Import what needs MLX when it is first asked for: ``--help`` does not need it."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("Hit", "Index"):
-        require("search")
     return getattr(import_module(_LATE[name]), name)

@@ -18,6 +18,8 @@ from mlx_stella.checkpoint.origin import fingerprint, revision_of
 from mlx_stella.encoding.settings import EncodeOptions
 from mlx_stella.evaluation.mteb_prompts import options_for
 
+__all__ = ["MtebModel"]
+
 
 class MtebModel(AbsEncoder):
     """A model of this package behind mteb's ``EncoderProtocol``.

@@ -37,6 +37,8 @@ from mlx_stella.cli import (
 from mlx_stella.cli.terminal import printable, say, tame_logs, tell_message
 from mlx_stella.errors import InputError, StellaError, StellaWarning
 
+__all__ = ["app", "main"]
+
 _WRITERS = {"embed", "index", "export"}
 """Verbs whose work is a file or a folder; without an --output embed looks for itself."""
 

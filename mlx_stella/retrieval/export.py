@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 
 from mlx_stella.errors import InputError, OutputError
 from mlx_stella.files import atomic, npy
@@ -50,6 +48,9 @@ def describe(row: StoredChunk) -> dict[str, Any]:
 
 
 def _write_parquet(store: Store, dim: int, output: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     columns = [
         ("root", pa.string()),
         ("file", pa.string()),

@@ -360,9 +360,10 @@ def open_store(uri: str) -> Store:
     """The store of an address: qdrant+http://..., or LanceDB's: a folder or s3://...
 
     Raises:
-        MissingExtraError: Qdrant's client is not installed.
+        MissingExtraError: what the search needs, or Qdrant's client, is not installed.
         InputError, StoreError: there can be no index at this address.
     """
+    require("search")
     if not uri:
         raise InputError("no address of an index", remedy="name a folder")
     if uri.startswith("qdrant") and "://" in uri:
