@@ -123,6 +123,14 @@ def test_all_is_what_the_page_names():
         assert declared == re.findall(r"`(\w+)`", names)
 
 
+def test_the_model_for_mteb_is_called_as_before():
+    """Read, not imported: mteb brings torch."""
+    tree = ast.parse((ROOT / "mlx_stella/mteb.py").read_text(encoding="utf-8"))
+    (made,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    names = [argument.arg for argument in (*made.args.args, *made.args.kwonlyargs)]
+    assert names == ["self", "name", "revision", "device", "dim", "dtype"]
+
+
 def test_type_checkers_see_what_is_imported_late():
     tree = ast.parse(inspect.getsource(mlx_stella))
     (seen,) = (n for n in tree.body if isinstance(n, ast.If) and n.test.id == "TYPE_CHECKING")
