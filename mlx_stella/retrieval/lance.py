@@ -254,7 +254,7 @@ class LanceStore:
         if (table := self._open(_ROWS)) is None or not words.strip():
             return []
         with self._faults():
-            wanted = MatchQuery(words, "text")  # type: ignore[call-arg]  # defaults: pydantic's
+            wanted = MatchQuery(words, "text")
             query = table.search(wanted).limit(top).select([*_NAMES, "_score"])
             if filters:
                 query = query.where(_condition(filters), prefilter=True)
