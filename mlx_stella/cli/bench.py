@@ -10,7 +10,6 @@ texts             tokens/s   texts/s  spread  padding  of peak  peak memory
 On a GPU a line more: the kernels of a layer, and the bytes a token that they move.
 """
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated
 import typer
 
 from mlx_stella.cli import options
-from mlx_stella.cli.terminal import say
+from mlx_stella.cli.terminal import say, say_json
 from mlx_stella.cli.texts import read_records
 
 _LAYER_TOKENS = 512
@@ -83,7 +82,7 @@ def bench(
             | {"tokens_per_second": r.tokens_per_second, "texts_per_second": r.texts_per_second}
             for r in results
         ]
-        say(json.dumps(head | {"measurements": rows}))
+        say_json(head | {"measurements": rows})
         return
     say(f"{name}, {encoder.dtype}", head["machine"])
     say(

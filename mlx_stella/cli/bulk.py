@@ -4,14 +4,13 @@ $ mlx-stella embed --input big.parquet --output vectors/ --model all-minilm-l6-v
 """
 
 import os
-import sys
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_stella.cli import options
 from mlx_stella.cli.progress import progress_lines
+from mlx_stella.cli.terminal import tell
 from mlx_stella.errors import InputError, StellaError
 
 if TYPE_CHECKING:
@@ -66,15 +65,13 @@ def embed_folder(
             **choice,
         )
     if report.cut:
-        print(f"{label}: {report.cut} texts were cut, being too long", file=sys.stderr)
+        tell(f"{label}: {report.cut} texts were cut, being too long")
     if ranks.rank == 0:
         for row in islice(read_failed(folder), _LISTED):
-            reason = options.printable(row["reason"])
-            print(f"failed: row {row['row']} (line {row['line']}): {reason}", file=sys.stderr)
-        print(
+            tell(f"failed: row {row['row']} (line {row['line']}): {row['reason']}")
+        tell(
             f"{report.rows:,} rows of {input} in {output}: {report.before:,} done before, "
-            f"{report.failed:,} failed",
-            file=sys.stderr,
+            f"{report.failed:,} failed"
         )
     ranks.meet()  # rank 0 has spoken before any of them ends
     if ranks.rank and (report.left or report.failed):

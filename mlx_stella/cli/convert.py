@@ -1,6 +1,5 @@
 """``mlx-stella convert``: a model in another type or in few bits, with proof of what it cost."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlx_stella.cli.progress import stage_bars
+from mlx_stella.cli.terminal import say, tell_message
 from mlx_stella.errors import InputError
 from mlx_stella.models.formats import MODES, choose
 
@@ -118,16 +118,16 @@ def convert(
         return
     with stage_bars() as report:
         facts, rows = conversion.run(output, texts, overwrite, report)
-    print("\n".join(table(rows)))
-    print(
+    say(*table(rows))
+    say(
         f"{facts['bits_per_weight']:.2f} bits per weight, {size(facts['size_bytes'])} on "
         f"disk, {size(facts['peak_memory_bytes'])} resident at the peak of converting"
     )
     if is_non_commercial(facts["licence"]):
-        print(f"mlx-stella: note: the licence is {facts['licence']}", file=sys.stderr)
-    print(f"written to {output}")
+        tell_message(f"note: the licence is {facts['licence']}")
+    say(f"written to {output}")
     if upload_repo is not None:
-        print(f"uploaded to {hub.upload(output, upload_repo)}")
+        say(f"uploaded to {hub.upload(output, upload_repo)}")
 
 
 def _print_plan(conversion: "Conversion", licence: str) -> None:
@@ -144,18 +144,18 @@ def _print_plan(conversion: "Conversion", licence: str) -> None:
         else:
             sizes[kind] += piece.size_bytes(dtype)
         kinds[kind] += 1
-    print(f"from {conversion.checkpoint.directory}, licence {licence}")
+    say(f"from {conversion.checkpoint.directory}, licence {licence}")
     for kind, count in kinds.most_common():
         taken = sizes.get(kind, conversion.backbone_bytes - sizes.total())
-        print(f"  {count:5} tensors  {size(taken):>9}  {kind}")
+        say(f"  {count:5} tensors  {size(taken):>9}  {kind}")
     parameters = conversion.checkpoint.parameters
-    print(
+    say(
         f"  {size(conversion.backbone_bytes)} of weights, "
         f"{8 * conversion.backbone_bytes / parameters:.2f} bits per weight, and "
         f"{size(conversion.other_bytes)} of heads, tokenizer and other files"
     )
     if (calibration := conversion.calibration) is not None:
-        print(
+        say(
             f"  calibrating on {len(calibration.texts.texts)} texts ({calibration.texts.source}) "
             f"takes up to {size(calibration.memory_bytes)} of memory"
         )

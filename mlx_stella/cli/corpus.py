@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_stella.cli.hits import print_hits
+from mlx_stella.cli.terminal import say
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def search_corpus(encoder: "Encoder", questions: tuple[str, ...]) -> None:
         report = index.update(Path(folder, "corpus"))
         seconds = time.perf_counter() - started
         chunks = report.embedded + report.reused
-        print(f"Corpus: {papers}, and the code of the search")
-        print(f"Index:  {report.files} files, {chunks} chunks, {seconds:.1f} s")
+        say(f"Corpus: {papers}, and the code of the search")
+        say(f"Index:  {report.files} files, {chunks} chunks, {seconds:.1f} s")
         for question in questions:
-            print(f"\nQuery:  {question}")
+            say("", f"Query:  {question}")
             print_hits(index.search(question, top=_TOP), question)
-    print("\nYour own: mlx-stella index FOLDER --to my.index; mlx-stella search my.index QUESTION")
+    say("")
+    say("Your own: mlx-stella index FOLDER --to my.index; mlx-stella search my.index QUESTION")
 
 
 def collect(folder: Path) -> str:

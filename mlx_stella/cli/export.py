@@ -3,11 +3,12 @@
 $ mlx-stella export notes.index --output notes.parquet
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mlx_stella.cli.terminal import tell
 
 
 def export(
@@ -23,4 +24,4 @@ def export(
     from mlx_stella import Index  # needs the extra search
 
     rows = Index.open(index).export(output)
-    print(f"{rows} chunks in {output}", file=sys.stderr)
+    tell(f"{rows} chunks in {output}")

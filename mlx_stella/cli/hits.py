@@ -1,10 +1,9 @@
 """Hits of a search as a table for people."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say, tell
 
 if TYPE_CHECKING:
     from mlx_stella.retrieval.store import Hit
@@ -17,7 +16,7 @@ def print_hits(hits: "Sequence[Hit]", words: str) -> None:
     from mlx_stella.retrieval.ranking import snippet
 
     if not hits:
-        print("nothing found", file=sys.stderr)
+        tell("nothing found")
     is_one_root = len({hit.root for hit in hits}) == 1
     for hit in hits:
         name = hit.file if is_one_root else f"{hit.root}/{hit.file}"
@@ -25,8 +24,8 @@ def print_hits(hits: "Sequence[Hit]", words: str) -> None:
         lines = f"{first}-{last}" if last > first else f"{first}"
         record = f" {_short(hit.record)}" if hit.record else ""
         heading = f"  {_short(hit.heading)}" if hit.heading else ""
-        print(options.printable(f"{hit.score:.4f}  {name}:{lines}{record}{heading}"))
-        print("        " + options.printable(snippet(hit.text, words, _WIDTH)))
+        say(f"{hit.score:.4f}  {name}:{lines}{record}{heading}")
+        say("        " + snippet(hit.text, words, _WIDTH))
 
 
 def _short(text: str) -> str:

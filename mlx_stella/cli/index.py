@@ -3,7 +3,6 @@
 $ mlx-stella index notes --to notes.index --model all-minilm-l6-v2
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import tell
 from mlx_stella.errors import InputError, StellaError
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def index(
         )
     _list("skipped", report.skipped, to)
     _list("failed", report.failed, to)
-    print(
+    tell(
         f"{report.files} files in {to}: {report.unchanged} unchanged, {report.embedded} chunks "
-        f"embedded, {report.reused} reused, {report.removed} files removed",
-        file=sys.stderr,
+        f"embedded, {report.reused} reused, {report.removed} files removed"
     )
     if report.failed:
         raise StellaError(
@@ -92,7 +91,7 @@ def index(
 
 def _list(what: str, notes: "Sequence[Note]", to: str) -> None:
     for note in notes[:_LISTED]:
-        print(f"{what}: {options.printable(note.key.name)}: {note.reason}", file=sys.stderr)
+        tell(f"{what}: {note.key.name}: {note.reason}")
     if len(notes) > _LISTED:
         more = len(notes) - _LISTED
-        print(f"{what}: {more} more; mlx-stella status {to} lists them", file=sys.stderr)
+        tell(f"{what}: {more} more; mlx-stella status {to} lists them")

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlx_stella.cli.terminal import printable as printable
 from mlx_stella.errors import InputError
 
 _VARIABLE = "MLX_STELLA_MODEL"

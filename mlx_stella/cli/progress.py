@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mlx_stella.cli import terminal
 from mlx_stella.encoding.progress import Progress
 
 Move = Callable[[str, int, int, str], None]
@@ -70,7 +71,7 @@ def progress_lines(
                 return
             printed = time.monotonic()
             done = f"{label}: {progress.texts:,} of {total:,} texts, {_speed(progress)}"
-            print(f"{done}, {_duration(progress.seconds_left or 0)} left", file=sys.stderr)
+            terminal.tell(f"{done}, {_duration(progress.seconds_left or 0)} left")
 
         yield tell
 

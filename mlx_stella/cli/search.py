@@ -3,7 +3,6 @@
 $ mlx-stella search notes.index "where did I leave my keys?"
 """
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from mlx_stella.cli import options
 from mlx_stella.cli.hits import print_hits
+from mlx_stella.cli.terminal import say, say_json
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def search(
     for words, hits in zip(queries, found, strict=True):
         if not as_json:
             if query == "-":
-                print(f"Query: {options.printable(words)}")
+                say(f"Query: {words}")
             print_hits(hits, words)
             if query == "-":
-                print()
+                say("")
         elif query == "-":
-            print(json.dumps({"query": words, "hits": [_object(hit) for hit in hits]}))
+            say_json({"query": words, "hits": [_object(hit) for hit in hits]})
         else:
-            print(json.dumps([_object(hit) for hit in hits], indent=1))
+            say_json([_object(hit) for hit in hits], indent=1)
 
 
 def _queries(query: str) -> list[str]:

@@ -3,12 +3,11 @@
 $ mlx-stella status notes.index
 """
 
-import json
 from typing import Annotated
 
 import typer
 
-from mlx_stella.cli import options
+from mlx_stella.cli.terminal import say, say_json
 
 
 def status(
@@ -36,14 +35,14 @@ def status(
             for name, entries in lists.items()
         }
         counts = {"chunks": found.chunks, "done": len(found.done)}
-        print(json.dumps({"stamp": made.to_json(), **counts, **entries_of}, indent=1))
+        say_json({"stamp": made.to_json(), **counts, **entries_of}, indent=1)
         return
     revision = f" at {made.origin.revision}" if made.origin.revision else ""
-    print(f"Model:   {made.origin.model}{revision}, {made.dtype}, {made.dim} dimensions")
-    print(f"Chunks:  {found.chunks}, of at most {made.chunk_tokens} tokens")
-    print(f"Done:    {len(found.done)} files")
+    say(f"Model:   {made.origin.model}{revision}, {made.dtype}, {made.dim} dimensions")
+    say(f"Chunks:  {found.chunks}, of at most {made.chunk_tokens} tokens")
+    say(f"Done:    {len(found.done)} files")
     for name, entries in lists.items():
         if entries:
-            print(f"{name.capitalize() + ':':8} {len(entries)} files")
+            say(f"{name.capitalize() + ':':8} {len(entries)} files")
         for key, reason in entries:
-            print(options.printable(f"    {key.name or key.root}: {reason}"))
+            say(f"    {key.name or key.root}: {reason}")

@@ -5,8 +5,10 @@ screen, forge a line or turn the reading direction, so they are shown instead. D
 JSON escapes by itself, and the lines of ``embed`` keep each text as it is.
 """
 
+import json
 import logging
 import sys
+from typing import Any
 
 _LONGEST = 4000
 """A line is cut behind so many characters: a name in a file may have millions."""
@@ -15,13 +17,18 @@ _LONGEST = 4000
 def say(*lines: object) -> None:
     """Print words on stdout; each argument is one line, whatever it holds."""
     for line in lines:
-        print(printable(line))
+        print(printable(line))  # noqa: T201
 
 
 def tell(*lines: object) -> None:
     """Print words on stderr; each argument is one line, whatever it holds."""
     for line in lines:
-        print(printable(line), file=sys.stderr)
+        print(printable(line), file=sys.stderr)  # noqa: T201
+
+
+def say_json(data: Any, indent: int | None = None) -> None:
+    """Print an object for programs on stdout; in its strings JSON escapes all but DEL."""
+    say(*json.dumps(data, indent=indent).replace("\x7f", "\\u007f").splitlines())
 
 
 def tell_message(message: object) -> None:

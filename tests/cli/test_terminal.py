@@ -141,18 +141,38 @@ def test_columns_of_a_table(tmp_path):
     assert status == 1 and "no field 'text'" in error and tame(error) and error.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="status prints by itself, not yet by say")
-def test_an_index_that_records_an_evil_model(tmp_path):
+def test_the_words_of_every_verb_that_succeeds(tmp_path):
     pytest.importorskip("lancedb")
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes/a.md").write_text("tea")
-    evil = "".join(c for c in EVIL if c not in "\0\ud800")
-    model = Path(shutil.copytree(CHECKPOINTS / Path(STELLA).name, tmp_path / f"m{evil}"))
-    status, _, error = run("index", "notes", "--to", "idx", "--model", str(model), cwd=tmp_path)
-    assert status == 0 and tame(error), error
-    status, output, error = run("status", "idx", cwd=tmp_path)
-    assert status == 0 and "Model:" in output
-    assert tame(output) and output.count("Model:") == output.count("\nChunks:")
+    evil = "".join(c for c in EVIL if c not in "\0\ud800/")
+    model = str(shutil.copytree(CHECKPOINTS / Path(STELLA).name, tmp_path / f"m{evil}"))
+    notes = tmp_path / f"n{evil}"
+    notes.mkdir()
+    (notes / f"a{evil}.md").write_text(f"# h{evil}\n\ntea {evil}\x7f\n", "utf-8", "replace")
+    (notes / f"b{evil}.txt").write_bytes(b"\xff")
+    (notes / f"c{evil}.bin").write_bytes(b"\0")
+    rows = "".join(json.dumps({"id": f"{n}{evil}", "text": f"tea {evil}"}) + "\n" for n in "ab")
+    (tmp_path / "rows.jsonl").write_text(rows + json.dumps({"id": evil, "text": None}) + "\n")
+    index, ask = "idx", f"tea {evil}"
+
+    def words(*arguments: str) -> str:
+        status, output, error = run(*arguments, cwd=tmp_path, model=model, stdin=f"tea {EVIL[:-1]}")
+        assert tame(output) and tame(error), (output, error)
+        assert status == 0 or error.splitlines()[-1].startswith("mlx-stella: "), error
+        return output + error
+
+    assert words("index", notes.name, "rows.jsonl", "--to", index).count("failed: ") == 1
+    assert "c\\x1b" in words("index", notes.name, "--to", index)
+    assert "Model:" in words("status", index)
+    assert json.loads(words("status", index, "--json"))["stamp"]["model"] == model
+    assert "tea" in words("search", index, ask) and "Query: " in words("search", index, "-")
+    hits = json.loads(words("search", index, ask, "--json"))
+    assert {f"tea {evil}", f"# h{evil}"} <= {line for hit in hits for line in [hit["text"]]}
+    assert "chunks in" in words("export", index, "--output", f"o{evil}.npy")
+    assert "1 failed" in words("embed", "--input", "rows.jsonl", "--output", f"parts{evil}/")
+    assert "directory" in words("info") and "Query: " in words("demo", "-m", model, "--query", ask)
+    assert "Query: " in words("demo", "-m", model, "--corpus", "--query", ask)
+    assert "from " in words("convert", model, "--dry-run")
+    assert "written to" in words("convert", model, "--output", f"c{evil}")
 
 
 def test_what_other_libraries_log(capfd):
