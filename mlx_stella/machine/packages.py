@@ -13,7 +13,7 @@ from mlx_stella.errors import MissingExtraError
 
 EXTRAS = {
     "search": (
-        *("lancedb", "pyarrow", "semantic_text_splitter", "pypdf", "pathspec"),
+        *("lancedb", "pyarrow", "semantic_text_splitter", "pypdf"),
         *("markdown_it", "tree_sitter"),
     ),
     "qdrant": ("qdrant_client",),

@@ -1,4 +1,8 @@
-"""Which paths git leaves out: patterns of .gitignore as git reads them, parsed by pathspec."""
+"""Which paths git leaves out: patterns of .gitignore as git reads them.
+
+A pattern becomes a regex that never goes back behind a star once the next piece is found: its time
+grows with the path, however many stars a stranger has written.
+"""
 
 import os
 import re
@@ -21,6 +25,9 @@ class _Pattern:
         return is_folder >= self.folders_only and self.regex.fullmatch(path) is not None
 
 
+_MOST_BYTES = 2**20
+"""A longer .gitignore holds no patterns; git has such a limit, too."""
+
 Ignores = tuple[str, list[_Pattern]]
 """A folder's path with a slash behind it, and the patterns of its .gitignore."""
 
@@ -29,7 +36,7 @@ def read_ignores(folder: str) -> Ignores:
     """The patterns of a folder's .gitignore; none where it has none that can be read."""
     path, lines = Path(folder, ".gitignore"), []
     try:
-        if path.is_file():
+        if path.is_file() and path.stat().st_size <= _MOST_BYTES:
             lines = path.read_text("utf-8-sig", errors="surrogateescape").split("\n")
     except OSError:
         pass
@@ -38,21 +45,71 @@ def read_ignores(folder: str) -> Ignores:
 
 def _parse_pattern(line: str) -> _Pattern | None:
     """None for what is no pattern; git passes over it, too."""
-    import pathspec
-
     if not line.endswith("\\ "):
         line = line.rstrip()
-    folders_only = line.endswith("/")
-    line = re.sub(r"/\*\*$", "/**/*", line.rstrip("/"))
-    # pathspec makes of a last * what matches a part of a path; ?* is the same to git
-    line = re.sub(r"(^!?|/)\*+$", r"\1?*", line)
-    try:
-        (parsed,) = pathspec.GitIgnoreSpec.from_lines([line]).patterns
-    except ValueError:
+    ignores, folders_only = not line.startswith("!"), line.endswith("/")
+    line = line.removeprefix("!").rstrip("/")
+    if not line or (ignores and line.startswith("#")):
         return None
-    if parsed.regex is None or parsed.include is None:
-        return None
-    return _Pattern(parsed.regex, parsed.include, folders_only)
+    # A class may hold a slash; what is left of an open [ or of a last backslash is no pattern.
+    parts: list[list[str]] = [[]]
+    for token in _TOKEN.findall(line):
+        if token in ("[", "\\"):
+            return None
+        if token in ("/", "\\/"):
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    if len(parts) > 1 and not parts[0]:
+        parts = parts[1:]
+    return _Pattern(re.compile(_path_regex(parts, "/" in line)), ignores, folders_only)
+
+
+_TOKEN = re.compile(r"\\.|\[[!^]?+\]?+(?:\\.|[^]\\])*+\]|\*+|.", re.DOTALL)
+_MEMBER = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
+
+
+def _path_regex(parts: list[list[str]], is_anchored: bool) -> str:
+    """A regex of a whole path; where ``**`` stands for folders, the first that fit are taken."""
+    groups: list[list[str]] = [[]] if is_anchored else [[], []]
+    for number, part in enumerate(parts):
+        if len(part) == 1 and part[0].startswith("**"):
+            groups.append([])
+            if number < len(parts) - 1:
+                continue
+        groups[-1].append(_part_regex(part))
+    first, *between = ["".join(f"{part}/" for part in group) for group in groups[:-1]] or [""]
+    folders = r"(?:[^/]*+/)*?"
+    middle = "".join(f"(?>{folders}{group})" for group in between)
+    return first + middle + (folders if len(groups) > 1 else "") + "/".join(groups[-1])
+
+
+def _part_regex(tokens: list[str]) -> str:
+    """A regex of one name in a path."""
+    pieces = [""]
+    for token in tokens:
+        if token[0] == "*":
+            pieces.append("")
+        elif token == "?":
+            pieces[-1] += "[^/]"
+        elif len(token) > 1 and token[0] == "[":
+            pieces[-1] += _class_regex(token[1:-1])
+        else:
+            pieces[-1] += re.escape(token[-1])
+    first, *between = pieces[:-1] or [""]
+    stars = "".join(f"(?>[^/]*?{piece})" for piece in between)
+    return first + stars + ("[^/]*" if len(pieces) > 1 else "") + pieces[-1]
+
+
+def _class_regex(members: str) -> str:
+    """A regex of ``[...]``; of a range from a later to an earlier character git takes the first."""
+    is_negated = members[0] in "!^"
+    found = ""
+    for first, last in _MEMBER.findall(members[is_negated:]):
+        found += re.escape(first)
+        if first <= last:
+            found += f"-{re.escape(last)}"
+    return f"[^/{found}]" if is_negated else f"(?!/)[{found}]"
 
 
 def ignores_above(folder: Path) -> list[Ignores]:

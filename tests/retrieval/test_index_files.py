@@ -14,18 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("pathspec")
 pytest.importorskip("semantic_text_splitter")
 pytest.importorskip("pyarrow")
 import pyarrow as pa
 import pyarrow.parquet
 from support import any_bytes_in_names
+from support.growth import growth
 from support.indexing import TOKENIZER
 
 from mlx_stella.errors import InputError
 from mlx_stella.files import tables
 from mlx_stella.retrieval import chunking, reading, scanning
 from mlx_stella.retrieval.chunking import Chunker
+from mlx_stella.retrieval.gitignore import _parse_pattern
 from mlx_stella.retrieval.scanning import Key, SourceFile, scan
 
 ODD_NAMES = [
@@ -90,6 +91,9 @@ def test_gitignore_of_the_repository_above(tmp_path):
         ("\ufeff*.md", "", ["d/sub/a.log"]),
         ("!\n/\n[\n# *\n*.md  \r", "", ["d/sub/a.log"]),
         ("**/sub/*.md", "", ["d/sub/a.log"]),
+        ("[z-a].*\n[z-ab].md\na.[!a-l]*", "", ["d/sub/a.log"]),  # such a range holds no a
+        ("d/[/s]ub/*.md\na.\\log", "", []),
+        ("d/**/**/a.*\n**/x/**", "!/s?[]-b]/*.l*g\nd/**", ["d/sub/a.log"]),
     ],
 )
 def test_gitignore_as_git_reads_it(tmp_path, above, below, taken):
@@ -106,6 +110,23 @@ def test_gitignore_as_git_reads_it(tmp_path, above, below, taken):
             [*git, "ls-files", "--others", "--exclude-per-directory=.gitignore"], text=True
         )
         assert sorted(set(listed.split()) - {".gitignore", "d/.gitignore"}) == taken
+
+
+@pytest.mark.parametrize("piece", ["*a", "**/a/", "**/*a/**/", "?*", "[!b]*", "a**"])
+def test_the_time_of_a_pattern_grows_with_it_and_not_with_its_stars(piece):
+    path = "a/" * 100 + "a" * 200
+
+    def many_stars(size):
+        pattern = _parse_pattern(piece * size + "b")
+        assert not any(pattern.matches(path, False) for _ in range(20))
+
+    assert growth(many_stars, 64) < 8
+
+
+def test_a_gitignore_without_end_ignores_nothing(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    (tmp_path / ".gitignore").write_text("*.md\n" * 2**18)
+    assert names(scan([tmp_path])) == ["a.md"]
 
 
 def test_an_ignored_folder_that_is_asked_for(tmp_path):
