@@ -113,14 +113,13 @@ def test_gitignore_as_git_reads_it(tmp_path, above, below, taken):
 
 
 @pytest.mark.parametrize("piece", ["*a", "**/a/", "**/*a/**/", "?*", "[!b]*", "a**"])
-def test_the_time_of_a_pattern_grows_with_it_and_not_with_its_stars(piece):
-    path = "a/" * 100 + "a" * 200
+def test_stars_take_no_longer_than_the_path(piece):
+    pattern = _parse_pattern(piece * 12 + "b")
 
-    def many_stars(size):
-        pattern = _parse_pattern(piece * size + "b")
-        assert not any(pattern.matches(path, False) for _ in range(20))
+    def match(size):
+        assert not pattern.matches("a/" * size + "a" * size, False)
 
-    assert growth(many_stars, 64) < 8
+    assert growth(match, 100) < 8
 
 
 def test_a_gitignore_without_end_ignores_nothing(tmp_path):
