@@ -7,6 +7,7 @@ from mlx_stella.checkpoint import origin
 from mlx_stella.checkpoint.origin import Origin
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.errors import InputError, StoreError
+from mlx_stella.retrieval.notes import damaged
 from mlx_stella.retrieval.store import Store
 
 FORMAT = 1
@@ -90,6 +91,8 @@ class Asked:
 def read_manifest(store: Store) -> IndexManifest | None:
     """What made an index's vectors; None where there is no index yet."""
     note = store.read_note(MANIFEST)
+    if not isinstance(note, dict | None):
+        raise damaged(store, MANIFEST)
     return None if note is None else IndexManifest.from_json(note, store.uri)
 
 

@@ -3,15 +3,11 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlx_stella.errors import InputError
+from mlx_stella.retrieval.notes import SOURCES, read_sources
 from mlx_stella.retrieval.scanning import Scan, as_spelled, is_below, path_of, scan, text_of
 from mlx_stella.retrieval.store import Store
-
-SOURCES = "sources"
-"""The note: for each root its globs and fields, and the names of the files that were asked for
-one by one, or null for the whole folder."""
 
 
 def scan_sources(
@@ -25,7 +21,7 @@ def scan_sources(
     Raises:
         InputError: a path does not exist, or folders overlap, here or with those of the index.
     """
-    sources = store.read_note(SOURCES) or {}
+    sources = read_sources(store)
     there: list[Path] = []
     gone: dict[str, set[str] | None] = {}
     for path in paths:
@@ -62,7 +58,7 @@ def scan_sources(
 
 def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
     """Note what is being indexed; of a root that is known, what it adds to that."""
-    sources: dict[str, Any] = store.read_note(SOURCES) or {}
+    sources = read_sources(store)
     for root, names in found.scopes.items():
         old = sources.get(root, {"names": [], "globs": found.globs})
         both = None if names is None or old["names"] is None else sorted({*old["names"], *names})
@@ -76,7 +72,7 @@ def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
 
 def forget_sources(store: Store, found: Scan) -> None:
     """Drop what is gone, and folders that are now indexed with the one they lie in."""
-    sources: dict[str, Any] = store.read_note(SOURCES) or {}
+    sources = read_sources(store)
     for root, names in found.gone.items():
         if names is None:
             del sources[root]
@@ -93,7 +89,7 @@ def forget_sources(store: Store, found: Scan) -> None:
 
 def key_of(store: Store, path: str) -> tuple[str | None, str]:
     """Root and name of a file by its whole path; of any other name the name, below any root."""
-    roots = [root for root in store.read_note(SOURCES) or {} if is_below(path, root)]
+    roots = [root for root in read_sources(store) if is_below(path, root)]
     if not path.startswith("/") or not roots:
         return None, path
     root = max(roots, key=len)
@@ -102,7 +98,7 @@ def key_of(store: Store, path: str) -> tuple[str | None, str]:
 
 def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
     """Each root that was indexed, what is there now (None: it is gone), and its fields."""
-    for root, source in (store.read_note(SOURCES) or {}).items():
+    for root, source in read_sources(store).items():
         names, here = source["names"], path_of(root)
         paths = [here] if names is None else [p for n in names if (p := here / path_of(n)).exists()]
         try:

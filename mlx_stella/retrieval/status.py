@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.manifest import IndexManifest
+from mlx_stella.retrieval.notes import read_report
 from mlx_stella.retrieval.scanning import Key, Note
 from mlx_stella.retrieval.sources import look_again
 from mlx_stella.retrieval.store import Store
-from mlx_stella.retrieval.updating import REPORT, read_empty, read_notes, stored_versions
+from mlx_stella.retrieval.updating import read_empty, read_notes, stored_versions
 
 
 @dataclass
@@ -34,7 +35,7 @@ class IndexStatus:
 def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
     """Look at every file of an index, by its content."""
     status = IndexStatus(manifest, store.count())
-    report = store.read_note(REPORT) or {}
+    report = read_report(store)
     versions, empty = stored_versions(store), read_empty(report)
     status.skipped = read_notes(report, "skipped")
     reasons = {note.key: note for note in read_notes(report, "failed")}

@@ -6,23 +6,22 @@ taken up after the last batch it committed; what it stores in the end does not d
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mlx_stella.errors import InputError, VectorError
+from mlx_stella.errors import CheckpointError, InputError, StellaError, VectorError
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.chunking import Chunk, Chunker
+from mlx_stella.retrieval.notes import REPORT, read_report
 from mlx_stella.retrieval.scanning import Key, Note, Scan, SourceFile
 from mlx_stella.retrieval.store import State, Store, StoredChunk
 
 FIRST_BATCH, LEAST_BATCH, LARGEST_BATCH = 64, 16, 4096
 COMMIT_SECONDS = (1.5, 6.0)
 """Batches grow while one takes less than the first, and shrink above the second."""
-
-REPORT = "report"
-"""The note that holds what the last run left out."""
 
 
 @dataclass
@@ -83,7 +82,7 @@ class _Run:
         self._store, self._found, self._fields = store, found, fields
         self._chunker, self._embed, self._tell = chunker, embed, tell
         self._states = stored_versions(store)
-        self._old_report = store.read_note(REPORT) or {}
+        self._old_report = read_report(store)
         self._empty = read_empty(self._old_report)
         self._batch: list[StoredChunk] = []
         self._batch_size = FIRST_BATCH
@@ -141,14 +140,16 @@ class _Run:
 
     def _chunks_of(self, file: SourceFile) -> Iterator[Chunk]:
         """The chunks of a file, once all of it was read without a fault."""
-        passages = reading.read(file, self._fields)
-        if reading.kind_of(file.path) == "rows":  # too large to keep, so it is read twice
-            for _ in passages:
-                pass
+        with _its_own_fault():
             passages = reading.read(file, self._fields)
-        else:
-            passages = iter(list(passages))
-        return (chunk for passage in passages for chunk in self._chunker.chunks(passage))
+            if reading.kind_of(file.path) == "rows":  # too large to keep, so it is read twice
+                for _ in passages:
+                    pass
+                passages = reading.read(file, self._fields)
+            else:
+                passages = iter(list(passages))
+            for passage in passages:
+                yield from self._chunker.chunks(passage)
 
     def _flush(self) -> None:
         """Embed what was collected, commit it, and remove what it takes the place of."""
@@ -157,10 +158,11 @@ class _Run:
         texts = {row.chunk.text_hash: row.chunk.text for row in rows}
         vectors = self._store.vectors(sorted(texts))
         new = [name for name in texts if name not in vectors]
-        self._embed_into(vectors, {name: texts[name] for name in new})
+        faults: dict[str, str] = {}
+        self._embed_into(vectors, faults, {name: texts[name] for name in new})
         for row in rows:
-            if row.chunk.text_hash not in vectors and row.key not in self._given_up:
-                self._give_up(row.key, f"line {row.chunk.start_line}: the model gave no vector")
+            if (fault := faults.get(row.chunk.text_hash)) and row.key not in self._given_up:
+                self._give_up(row.key, f"line {row.chunk.start_line}: {fault}")
         rows = [row for row in rows if row.key not in self._given_up]
         if not rows:
             return
@@ -178,17 +180,21 @@ class _Run:
         self._tell(sum(row.is_last for row in rows), self._chunks)
         self._set_pace(time.perf_counter() - started)
 
-    def _embed_into(self, vectors: dict[str, np.ndarray], texts: dict[str, str]) -> None:
-        """Add a vector for each text; none for one that the model cannot embed."""
+    def _embed_into(
+        self, vectors: dict[str, np.ndarray], faults: dict[str, str], texts: dict[str, str]
+    ) -> None:
+        """Add a vector for each text, or what kept the model from embedding it."""
         if not texts:
             return
         try:
             found = self._embed(list(texts.values()))
-        except VectorError:
-            if len(texts) == 1:
-                return
+        except (VectorError, InputError, CheckpointError) as error:
             for name, text in texts.items():
-                self._embed_into(vectors, {name: text})
+                if len(texts) > 1:
+                    self._embed_into(vectors, faults, {name: text})
+                else:
+                    is_vector = isinstance(error, VectorError)
+                    faults[name] = "the model gave no vector" if is_vector else error.fault
             return
         vectors.update(zip(texts, found, strict=True))
 
@@ -247,14 +253,34 @@ def stored_versions(store: Store) -> dict[Key, dict[str, State]]:
     return found
 
 
-def read_notes(report: dict[str, Any], name: str) -> list[Note]:
+def read_notes(report: dict[str, list[list[str]]], name: str) -> list[Note]:
     """What a run left out: "skipped" or "failed" of its report."""
     return [Note(Key(root, file), reason) for root, file, reason in report.get(name, [])]
 
 
-def read_empty(report: dict[str, Any]) -> dict[Key, str]:
+def read_empty(report: dict[str, list[list[str]]]) -> dict[Key, str]:
     """Files that hold no words, and the hash they had then."""
     return {Key(root, file): value for root, file, value in report.get("empty", [])}
+
+
+@contextmanager
+def _its_own_fault() -> Iterator[None]:
+    """Whatever reading and cutting a file makes a library raise is that file's fault.
+
+    Raises:
+        InputError: in place of it, also of a panic of Rust, which is no Exception.
+    """
+    try:
+        yield
+    except CheckpointError as error:  # a text that its tokenizer cannot take
+        raise InputError(error.fault, remedy="leave it out") from error
+    except (reading.NotText, StellaError, OSError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"cannot be read ({what:.200})", remedy="leave it out") from error
 
 
 def _mark_last(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, bool]]:

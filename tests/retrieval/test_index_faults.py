@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("lancedb")
 from support.commands import TEXTS, fail, run, succeed, write
-from support.indexing import contents, run_index
+from support.indexing import contents, embed, run_index
 from support.processes import COMMAND
 
-from mlx_stella.errors import InputError
-from mlx_stella.retrieval import reading
+from mlx_stella.errors import ConfigError, InputError, MemoryLimitError
+from mlx_stella.retrieval import chunking, reading
 from mlx_stella.retrieval.lance import LanceStore
 from mlx_stella.retrieval.scanning import Key, SourceFile
 
@@ -63,6 +63,59 @@ def test_an_unreadable_file_fails_alone(folder, monkeypatch):
     assert status == 1 and "failed: b.md: Permission denied\n" in error
     assert "1 of 4 files failed; remedy" in error
     assert len(contents(folder / "idx")) == 4
+
+
+class PanicException(BaseException):
+    """As PyO3 raises it where Rust panics."""
+
+
+@pytest.mark.parametrize("where", ["read_rows", "html_to_text", "_decode", "Chunker.chunks"])
+@pytest.mark.parametrize("error", [AssertionError, RecursionError, MemoryError, PanicException])
+def test_one_bad_file_never_stops_a_run(tmp_path, monkeypatch, where, error):
+    content = '{"text": "mate"}\n{"text": "milk"}\n'
+    write(tmp_path / "notes", TEXTS)
+    write(tmp_path / "bad", {"b.txt": content, "b.html": content, "b.jsonl": content})
+    owner, name = (chunking.Chunker, "chunks") if "." in where else (reading, where)
+    works = getattr(owner, name)
+
+    def raising(*arguments):
+        if "mate" in repr(arguments) or "b.jsonl" in str(arguments[0]):
+            raise error("odd\nbytes")
+        return works(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, raising)
+        report = run_index(tmp_path / "idx", tmp_path / "bad", tmp_path / "notes")
+    assert report.failed and {note.key.root for note in report.failed} == {str(tmp_path / "bad")}
+    expected = f"cannot be read ({error.__name__}: odd bytes); remedy: leave it out"
+    assert {note.reason for note in report.failed} == {expected}
+    assert report.files == 6 - len(report.failed) and report.found == 6
+    assert run_index(tmp_path / "idx", tmp_path / "bad", tmp_path / "notes").files == 6
+
+
+def test_whoever_interrupts_a_run_is_heard(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    write(tmp_path / "notes", TEXTS)
+    monkeypatch.setattr(reading, "_decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_index(tmp_path / "idx", tmp_path / "notes")
+
+
+@pytest.mark.parametrize("error", [MemoryLimitError("too long"), ConfigError("cannot tokenize")])
+def test_a_text_that_cannot_be_embedded_fails_alone(tmp_path, error):
+    def choosy(texts):
+        if "coffee beans" in texts:
+            raise error
+        return embed(texts)
+
+    write(tmp_path / "notes", TEXTS)
+    report = run_index(tmp_path / "idx", tmp_path / "notes", embed=choosy)
+    assert [(note.key.name, note.reason) for note in report.failed] == [
+        ("b.md", f"line 1: {error.fault}")
+    ]
+    assert report.files == 2 and len(contents(tmp_path / "idx")) == 2
 
 
 def test_a_file_that_is_empty_only_while_it_is_read(tmp_path, monkeypatch):
@@ -125,6 +178,29 @@ def test_an_index_of_another_version(folder, verb):
     store.write_note("stamp", store.read_note("stamp") | {"format": 99, "version": "9.9"})
     error = fail(*verb, cwd=folder)
     assert "an index of format 99, made by version 9.9; this one reads 1; remedy" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("stamp", []),
+        ("stamp", "text"),
+        ("sources", [1]),
+        ("sources", {"/notes": None}),
+        ("sources", {"/notes": {"names": None}}),
+        ("sources", {"/notes": {"names": [1], "globs": [], "fields": []}}),
+        ("report", ["failed"]),
+        ("report", {"failed": 1}),
+        ("report", {"skipped": [["a", "b"]]}),
+        ("report", {"empty": [["a", "b", []]]}),
+    ],
+)
+def test_notes_that_are_damaged(original, tmp_path, name, note):
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    LanceStore(str(tmp_path / "idx")).write_note(name, note)
+    expected = f"mlx-stella: idx: its note {name!r} is damaged; remedy: make it anew\n"
+    for verb in ("status", "index"):
+        assert fail(*VERBS[verb], cwd=tmp_path) == expected
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
