@@ -55,6 +55,7 @@ class LoadedModel:
         memory_limit: int | None = None,
         backbone: Backbone | None = None,
     ):
+        pipeline.claim()
         self.checkpoint = checkpoint
         self.dtype = dtype
         self._memory = Memory(checkpoint.args, checkpoint.memory_bytes(dtype), memory_limit)
@@ -231,7 +232,8 @@ class LoadedModel:
         return whole(name, value, self._tokenizer.special_tokens + 1, self.checkpoint.max_positions)
 
     def _chosen(self, settings: Settings | None, options: AllOptions | None = None) -> Settings:
-        """The settings, or those that the options make."""
+        """The settings, or those that the options make, in the process that has the device."""
+        pipeline.claim()
         if settings is None:
             return self.settings(**options or {})
         if options:
