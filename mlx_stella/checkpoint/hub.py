@@ -192,7 +192,7 @@ def _what_is_at_hand() -> str:
         if packaged(entry.alias) or any(_cached(repo, None) for repo in entry.repos)
     ]
     if at_hand:
-        return f"go online once, or use what is at hand: --model {' or '.join(at_hand)}"
+        return f"go online once, or use what is at hand: {' or '.join(at_hand)}"
     return "go online once, or give a directory: no known model is at hand"
 
 

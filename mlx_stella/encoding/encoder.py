@@ -4,6 +4,7 @@
 while ``run`` has the model compute the one before it.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack, overload
@@ -233,5 +234,13 @@ class Encoder(LoadedModel):
             warnings.warn(
                 f"{report.cut} of {report.texts} texts were cut to {settings.max_length} tokens",
                 StellaWarning,
-                stacklevel=4,
+                stacklevel=_level_of_the_caller(),
             )
+
+
+def _level_of_the_caller() -> int:
+    """Frames from a warning to the line outside this package that brought it about."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("mlx_stella."):
+        frame, level = frame.f_back, level + 1
+    return level

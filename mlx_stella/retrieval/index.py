@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Self, TypedDict, Unpack, overload
 
 from mlx_stella import __version__
+from mlx_stella.checkpoint.tokenization import check_text
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.settings import listed
 from mlx_stella.errors import InputError, StellaWarning, StoreError
 from mlx_stella.files import lock
 from mlx_stella.loading import load_recorded
@@ -18,9 +20,15 @@ from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.export import export
 from mlx_stella.retrieval.manifest import Asked, IndexManifest, begin, check_model, read_manifest
 from mlx_stella.retrieval.scanning import Scan
-from mlx_stella.retrieval.sources import forget_sources, key_of, remember_sources, scan_sources
+from mlx_stella.retrieval.sources import (
+    forget_sources,
+    key_of,
+    remember_sources,
+    scan_sources,
+    tell_of_lost_folders,
+)
 from mlx_stella.retrieval.status import IndexStatus, status_of
-from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, parse_filter
+from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, parse_filters
 from mlx_stella.retrieval.updating import Tell, UpdateReport, update_rows
 
 StrPath = str | os.PathLike[str]
@@ -205,6 +213,7 @@ class Index:
                 progress(len(found.files)) if progress else lambda files, chunks: None,
             )
             forget_sources(store, found)
+            tell_of_lost_folders(store)
         self._manifest = made
         return report
 
@@ -240,12 +249,14 @@ class Index:
             InputError: a question is empty, or a filter is not understood.
             StoreError: as :attr:`model`, or the index cannot be read.
         """
-        questions = [query] if isinstance(query, str) else list(query)
+        questions = [query] if isinstance(query, str) else listed(query)
+        for number, question in enumerate(questions):
+            check_text(question, f"question {number}")
         if not all(question.strip() for question in questions):
             raise InputError("the query is empty", remedy="ask something")
         if top < 1:
             raise InputError(f"top is {top}", remedy="at least one hit")
-        conditions = [parse_filter(text) for text in filters]
+        conditions = parse_filters(filters)
         vectors = self.model.encode_query(questions, dim=self.manifest.dim)
         found = [
             ranking.search(self._store, words, vector, top, conditions, hybrid, exact)
@@ -268,7 +279,7 @@ class Index:
         vectors = self._store.vectors([row.chunk.text_hash])
         if not vectors:
             raise self._gone(row.ref)  # this moment
-        conditions = [parse_filter(text) for text in filters]
+        conditions = parse_filters(filters)
         hits = self._store.search(vectors[row.chunk.text_hash], top + 1, conditions, False)
         return [found for found in hits if found.ref != row.ref][:top]
 

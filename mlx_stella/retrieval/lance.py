@@ -100,7 +100,7 @@ class LanceStore:
                 raise StoreError(
                     f"no index, it holds {name!r}",
                     where=self.uri,
-                    remedy="an empty folder or a new one",
+                    remedy="one that `mlx-stella index` made, or for a new one an empty folder",
                 )
 
     def read_note(self, name: str) -> dict[str, Any] | None:

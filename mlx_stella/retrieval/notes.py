@@ -1,7 +1,7 @@
 """The notes of an index, which anybody may have written: as they should be, or refused."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeGuard
 
 from mlx_stella.errors import StoreError
 from mlx_stella.retrieval.store import Store
@@ -59,5 +59,5 @@ def _read(store: Store, name: str) -> Mapping[str, Any]:
     return note or {}
 
 
-def _is_strings(value: object) -> bool:
+def _is_strings(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)

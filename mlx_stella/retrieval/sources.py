@@ -1,10 +1,11 @@
 """Which folders and files an index was made of: noted, so that they can be looked at again."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, StellaWarning
 from mlx_stella.retrieval.notes import SOURCES, read_sources
 from mlx_stella.retrieval.scanning import Scan, as_spelled, is_below, path_of, scan, text_of
 from mlx_stella.retrieval.store import Store
@@ -76,8 +77,8 @@ def forget_sources(store: Store, found: Scan) -> None:
     for root, names in found.gone.items():
         if names is None:
             del sources[root]
-        elif sources[root]["names"] is not None:
-            sources[root]["names"] = sorted({*sources[root]["names"]} - names)
+        elif (known := sources[root]["names"]) is not None:
+            sources[root]["names"] = sorted({*known} - names)
     kept = {
         other: source
         for other, source in sources.items()
@@ -85,6 +86,18 @@ def forget_sources(store: Store, found: Scan) -> None:
     }
     if found.gone or kept.keys() != sources.keys():
         store.write_note(SOURCES, kept)
+
+
+def tell_of_lost_folders(store: Store) -> None:
+    """Their chunks still answer: only who names them can mean that they are gone for good."""
+    for root in read_sources(store):
+        if not path_of(root).is_dir():
+            warnings.warn(
+                f"{root} is gone, and its chunks still answer; remedy: name it once more, which "
+                "takes them out",
+                StellaWarning,
+                stacklevel=3,
+            )
 
 
 def key_of(store: Store, path: str) -> tuple[str | None, str]:

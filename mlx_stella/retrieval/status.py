@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.manifest import IndexManifest
 from mlx_stella.retrieval.notes import read_report
-from mlx_stella.retrieval.scanning import Key, Note
+from mlx_stella.retrieval.scanning import Key, Note, is_below
 from mlx_stella.retrieval.sources import look_again
 from mlx_stella.retrieval.store import Store
 from mlx_stella.retrieval.updating import read_empty, read_notes, stored_versions
@@ -67,5 +67,9 @@ def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
             elif key not in left_out:
                 status.pending.append(Note(key, "changed" if key in versions else "new"))
         status.failed += found.failed
+        # What lies in a folder that cannot be read may be there.
+        closed = [note.key.name for note in found.failed if note.key.root == root]
+        here = [key for key in versions if key.root == root]
+        seen |= {key for key in here if any(is_below(key.name, folder) for folder in closed)}
     status.gone = sorted(key for key in versions if key not in seen)
     return status

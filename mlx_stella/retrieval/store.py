@@ -164,6 +164,17 @@ def version_of(ref: str) -> tuple[str, int]:
     return content_hash, int(number)
 
 
+def parse_filters(texts: Sequence[str]) -> list[Filter]:
+    """Each as :func:`parse_filter`.
+
+    Raises:
+        InputError: they are one string, or one of them is not understood.
+    """
+    if isinstance(texts, str):
+        raise InputError("filters are a string", remedy=f"a list, [{texts!r}]")
+    return [parse_filter(text) for text in texts]
+
+
 class Store(Protocol):
     """Keeps rows and their vectors, and small notes beside them. One process writes at a time."""
 

@@ -267,3 +267,15 @@ def test_an_unknown_dtype_and_the_default():
         load("stella-1.5b", dtype="int8")
     expected = "float16" if mx.default_device().type == mx.gpu else "float32"
     assert load(load_tiny("tiny-stella-zh-v2").checkpoint.directory).dtype == expected
+
+
+def test_a_warning_names_the_line_of_the_caller():
+    model = load_tiny("tiny-stella-zh-v2")
+    for call in (
+        model.encode,
+        model.encode_query,
+        lambda *a, **k: list(model.encode_stream(*a, **k)),
+    ):
+        with pytest.warns(StellaWarning, match="were cut") as caught:
+            call(["word " * 60], max_length=8)
+        assert caught[0].filename == __file__

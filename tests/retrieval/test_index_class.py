@@ -1,6 +1,7 @@
 """The public ``Index``, as a program uses it, with tiny checkpoints."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ pytest.importorskip("lancedb")
 from support import CHECKPOINTS, ROOT, load_tiny
 from support.commands import TEXTS, fail, write
 
-from mlx_stella import Hit, Index, InputError, StoreError
+from mlx_stella import Hit, Index, InputError, StellaWarning, StoreError
 from mlx_stella.retrieval.lance import LanceStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ll]ocal:UserWarning")
@@ -224,3 +225,37 @@ def test_help_needs_neither_mlx_nor_lancedb():
         "assert not {'mlx.core', 'lancedb', 'pyarrow'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "query, options, message",
+    [
+        (None, {}, "texts are a NoneType"),
+        (["tea", 3], {}, "question 1: a int, not a string"),
+        ("tea", {"filters": "file=a.md"}, r"filters are a string; remedy: a list, \['file=a.md'\]"),
+        ("tea", {"top": 0}, "top is 0"),
+    ],
+)
+def test_questions_that_are_none(index, query, options, message):
+    with pytest.raises(InputError, match=message):
+        index.search(query, **options)
+
+
+def test_a_folder_that_is_gone_is_told_while_others_are_indexed(index, notes, tmp_path):
+    write(tmp_path / "more", {"d.md": "mate"})
+    notes.rename(tmp_path / "moved")
+    with pytest.warns(StellaWarning, match=r"notes is gone, and its chunks still answer; remedy"):
+        index.update(tmp_path / "more")
+
+
+def test_what_lies_in_a_folder_that_cannot_be_read_is_not_gone(index, notes, monkeypatch):
+    system = os.scandir
+
+    def denied(path):
+        if str(path).endswith("/sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return system(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    status = index.status()
+    assert status.gone == [] and [note.key.name for note in status.failed] == ["sub"]
