@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from mlx_stella.errors import InputError, StellaError
+from mlx_stella.files.parquet import ID_FIELDS, Record, no_field, parse_parquet
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is a fault: it would not be one text, and may not fit into memory."""
-
-_ID_FIELDS = ("_id", "id")
-_PARQUET_ROWS = 1024
-_PARQUET_BUFFER_BYTES = 2**20
 
 T = TypeVar("T")
 
@@ -120,21 +117,17 @@ def read_entries(
             yield replace(row, fields=record) if keeps_fields and isinstance(row, TableRow) else row
 
 
-_Record = dict[str, Any] | InputError | None
-"""A row's columns, what is wrong with it, or None where it was not wanted."""
-
-
 def _records(
     source: Path | BinaryIO,
     ending: str,
     fields: Sequence[str],
     wanted: Callable[[int], bool],
     keeps_fields: bool,
-) -> Iterator[tuple[int, int, _Record]]:
+) -> Iterator[tuple[int, int, Record]]:
     """First line, or row of Parquet, counted from 1, number of lines, and what is there."""
     ending = ending.lower()
     if ending == ".parquet":
-        yield from _parse_parquet(source, fields, wanted, keeps_fields)
+        yield from parse_parquet(source, fields, wanted, keeps_fields)
         return
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
         if ending == ".jsonl":
@@ -147,7 +140,7 @@ def _records(
 
 def _parse_jsonl(
     lines: "_Lines", wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, int, _Record]]:
+) -> Iterator[tuple[int, int, Record]]:
     number = 0
     for line in _each(lines):
         if isinstance(line, str) and not line.strip():
@@ -156,7 +149,7 @@ def _parse_jsonl(
         number += 1
 
 
-def _parse_json(line: str | InputError) -> _Record:
+def _parse_json(line: str | InputError) -> Record:
     if isinstance(line, InputError):
         return line
     try:
@@ -168,7 +161,7 @@ def _parse_json(line: str | InputError) -> _Record:
 
 def _parse_txt(
     lines: "_Lines", fields: Sequence[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, int, _Record]]:
+) -> Iterator[tuple[int, int, Record]]:
     for number, line in enumerate(_each(lines)):
         if not wanted(number):
             yield lines.number, 1, None
@@ -178,9 +171,7 @@ def _parse_txt(
             yield lines.number, 1, dict.fromkeys(fields, line.rstrip("\r\n"))
 
 
-def _parse_csv(
-    lines: "_Lines", wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, int, _Record]]:
+def _parse_csv(lines: "_Lines", wanted: Callable[[int], bool]) -> Iterator[tuple[int, int, Record]]:
     csv.field_size_limit(MAX_LINE_BYTES)  # an open quote must not swallow the whole file
     reader = csv.reader(lines, strict=True)
     names: list[str] | None = None
@@ -208,7 +199,7 @@ def _check_values(values: list[str]) -> list[str] | InputError:
     return values
 
 
-def _record(names: list[str], values: list[str] | InputError) -> _Record:
+def _record(names: list[str], values: list[str] | InputError) -> Record:
     if isinstance(values, InputError):
         return values
     return dict(zip_longest(names, values[: len(names)]))
@@ -259,72 +250,6 @@ def _each(items: Iterator[T]) -> Iterator[T | InputError]:
             yield InputError(f"not CSV ({error})", remedy="mend it")
 
 
-def _parse_parquet(
-    source: Path | BinaryIO,
-    fields: Sequence[str],
-    wanted: Callable[[int], bool],
-    keeps_fields: bool,
-) -> Iterator[tuple[int, int, _Record]]:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        # Columns are read in small pieces, as a group of rows may be larger than memory.
-        with parquet.ParquetFile(
-            source, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False
-        ) as file:
-            columns = file.schema_arrow.names
-            for field in fields:
-                if field not in columns:
-                    raise _no_field(field, columns)
-            if not keeps_fields:
-                columns = [*fields, *[name for name in _ID_FIELDS if name in columns]]
-            first = 0
-            for group in range(file.num_row_groups):
-                end = first + file.metadata.row_group(group).num_rows
-                if any(map(wanted, range(first, end))):
-                    yield from _parse_group(file, group, columns, first, wanted)
-                else:
-                    yield from ((number + 1, 1, None) for number in range(first, end))
-                first = end
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise  # the system's, not what pyarrow calls an OSError when a page is damaged
-        raise InputError(f"no readable Parquet ({error})", remedy="write it again") from None
-
-
-def _parse_group(
-    file: Any, group: int, columns: Sequence[str], first: int, wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, int, _Record]]:
-    for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
-        numbers = range(first, first + batch.num_rows)
-        rows = _parse_batch(batch) if any(map(wanted, numbers)) else [None] * batch.num_rows
-        for number, row in zip(numbers, rows, strict=True):
-            yield number + 1, 1, row if wanted(number) else None
-        first += batch.num_rows
-
-
-_NO_VALUE = (ValueError, OverflowError)
-"""Raised for what Python has no value for: bytes that are not UTF-8, nanoseconds, a year 20000."""
-
-
-def _parse_batch(batch: Any) -> list[_Record]:
-    try:
-        return batch.to_pylist()
-    except _NO_VALUE:
-        return [_parse_row(batch, row) for row in range(batch.num_rows)]
-
-
-def _parse_row(batch: Any, row: int) -> _Record:
-    record = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            record[name] = column[row].as_py()
-        except _NO_VALUE as error:
-            return InputError(f"field {name!r} cannot be read ({error})", remedy="write it again")
-    return record
-
-
 def _row(
     record: dict[str, Any],
     fields: Sequence[str],
@@ -346,7 +271,7 @@ def _row(
 
 def _text(record: dict[str, Any], field: str) -> str:
     if field not in record:
-        raise _no_field(field, record)
+        raise no_field(field, record)
     text = record[field]
     if text is None:
         text = ""  # a null of Parquet, a short row of CSV
@@ -363,10 +288,5 @@ def _text(record: dict[str, Any], field: str) -> str:
 
 
 def _identity(record: dict[str, Any]) -> str:
-    identity = next((record[name] for name in _ID_FIELDS if record.get(name) is not None), "")
+    identity = next((record[name] for name in ID_FIELDS if record.get(name) is not None), "")
     return str(identity).encode("utf-8", "backslashreplace").decode()
-
-
-def _no_field(field: str, fields: Iterable[object]) -> InputError:
-    names = ", ".join(map(str, fields)) or "none"
-    return InputError(f"no field {field!r}, but {names}", remedy="name it with --field")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from support.indexing import TOKENIZER
 
 from mlx_stella.errors import InputError
 from mlx_stella.files import tables
+from mlx_stella.files.tables import read_rows
 from mlx_stella.retrieval import chunking, reading, scanning
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.gitignore import _parse_pattern
@@ -343,6 +345,29 @@ def test_damaged_files_say_why(tmp_path, monkeypatch, name, content, reason):
     with pytest.raises(InputError) as error:
         read(tmp_path / name)
     assert reason in str(error.value) and "; remedy: " in str(error.value)
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["in a dictionary", "row by row"])
+def test_a_small_parquet_of_much_text_is_read_bit_by_bit(tmp_path, shares):
+    """As 300 rows of one text of 20 MB, which took over 2 GB."""
+    path, text = tmp_path / "a.parquet", "tea" * 2**19
+    limit = 2**30 if shares else 2**10
+    table = pa.table({"text": [text] * 300})
+    pa.parquet.write_table(
+        table, path, compression="zstd", dictionary_pagesize_limit=limit, write_statistics=False
+    )
+    del table
+    assert path.stat().st_size < 2**18
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        assert sum(row.text == text for row in read_rows(path, ["text"])) == 300
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 100e6
 
 
 def test_a_value_of_parquet_that_python_cannot_hold_is_a_fault_of_its_row(tmp_path):
