@@ -40,6 +40,9 @@ _KINDS = {
     ".bash": "bash",
 }
 _SNIFFED_BYTES = 8192
+_PDF_STEPS, _PDF_STEP_BYTES = 250_000, 64
+"""What a PDF may draw beside one operator for each of its bytes: some seconds of work. White space
+is work, too."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +148,30 @@ def _decode(content: bytes, is_known_text: bool) -> str:
 
 
 def _read_pdf(content: bytes) -> Iterator[Passage]:
+    """The text of each page; what a single stream may hold is bounded by pypdf itself.
+
+    Pages may share their streams, and a page may draw a form many times: what is drawn is counted.
+    """
     import pypdf
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every oddity
+    left = _PDF_STEPS + len(content)
+
+    def draw(*_: object, steps: int = 1) -> None:
+        nonlocal left
+        left -= steps
+        if left < 0:
+            raise InputError("a PDF that draws the same too often", remedy="leave it out")
+
     try:
         reader = pypdf.PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
             raise InputError("an encrypted PDF", remedy="save it without its password")
         for number, page in enumerate(reader.pages, start=1):
-            text = page.extract_text().encode("utf-8", "replace").decode()
-            yield Passage(text, heading=f"page {number}")
+            if (drawn := page.get_contents()) is not None:
+                draw(steps=len(drawn.get_data()) // _PDF_STEP_BYTES)
+            text = page.extract_text(visitor_operand_before=draw)
+            yield Passage(text.encode("utf-8", "replace").decode(), heading=f"page {number}")
     except InputError:
         raise
     except Exception as error:  # pypdf raises whatever a damaged file makes it meet
