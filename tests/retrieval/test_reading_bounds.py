@@ -63,6 +63,15 @@ def test_time_grows_with_the_rows_of_parquet(tmp_path, texts):
     assert growth(rows, 8) < 8
 
 
+def test_a_parquet_that_unfolds_without_end_is_given_up(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"text": ["tea" * 10_000] * 300}), path)
+    assert read_file(path) == 9_000_000 > 1000 * path.stat().st_size
+    monkeypatch.setattr(reading, "_UNFOLDED", 10_000)
+    with pytest.raises(InputError, match="over 1000 times its size"):
+        list(reading.read(SourceFile(Key("/", "a.parquet"), path), ()))
+
+
 def read_file(path) -> int:
     return read(path, path.read_bytes())
 
