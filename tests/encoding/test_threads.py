@@ -45,7 +45,6 @@ def test_a_pool_of_threads_gives_the_same_bits(names):
     with ThreadPoolExecutor(8) as pool:
         calls = [
             (number, part, pool.submit(expected, model, parts[part]))
-            for _ in range(3)
             for part in range(8)
             for number, model in enumerate(models)
         ]
