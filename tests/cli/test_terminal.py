@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -56,10 +57,18 @@ def every_verb() -> list[list[str]]:
     return [[verb, *arguments.get(verb, ["{}"])] for verb in verbs]
 
 
+def can_be_an_argument(name: str) -> bool:
+    """Whether a system can hand it over: a byte that is not UTF-8 comes as U+DC80 to U+DCFF."""
+    try:
+        return "\0" not in os.fsencode(name).decode("latin-1")
+    except UnicodeEncodeError:
+        return False
+
+
 @pytest.mark.parametrize("arguments", every_verb(), ids=lambda arguments: arguments[0])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @example(EVIL.replace("\0", "").replace("\ud800", ""))
-@given(names.filter(lambda name: "\0" not in name and "\ud800" not in name))
+@given(names.filter(can_be_an_argument))
 def test_arguments_of_every_verb(arguments, name):
     arguments = [argument.replace("{}", f"x{name}") for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
