@@ -46,7 +46,7 @@ def offer(functions: Mapping[str, int]) -> None:
     # Stays open, one for each call: the linker tells libraries apart by their paths, too, and would
     # take a later one at the same number for this one.
     descriptor = os.memfd_create("aliases", os.MFD_CLOEXEC)
-    os.write(descriptor, library(functions, platform.machine()))
+    os.write(descriptor, shared_object(functions, platform.machine()))
     path = f"/proc/self/fd/{descriptor}"
     opened = ctypes.CDLL(path)
     for name, address in functions.items():
@@ -67,7 +67,7 @@ def address_of(opened: ctypes.CDLL, name: str) -> int:
         raise OSError(str(error)) from None
 
 
-def library(functions: Mapping[str, int], machine: str) -> bytes:
+def shared_object(functions: Mapping[str, int], machine: str) -> bytes:
     """The bytes of the library: header, segments, dynamic section, symbols, hash table, names.
 
     Raises:

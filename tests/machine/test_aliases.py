@@ -35,7 +35,7 @@ def test_functions_are_called_by_their_new_names():
 @pytest.mark.parametrize("machine, number", [("x86_64", 62), ("aarch64", 183)])
 def test_the_bytes_are_such_a_library(machine, number):
     functions = {"cblas_sgemm": 0x7F00_1234_5678, "cblas_dgemm": 0x7F00_0000_0010}
-    image = aliases.library(functions, machine)
+    image = aliases.shared_object(functions, machine)
 
     def unpack(layout: str, at: int) -> tuple:
         return struct.unpack_from("<" + layout, image, at)
@@ -71,7 +71,7 @@ def test_the_bytes_are_such_a_library(machine, number):
 
 def test_other_machines_are_refused():
     with pytest.raises(OSError, match="no library can be made for riscv64"):
-        aliases.library({}, "riscv64")
+        aliases.shared_object({}, "riscv64")
 
 
 @linux
