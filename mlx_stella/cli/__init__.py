@@ -30,6 +30,7 @@ from mlx_stella.cli import (
     info,
     models,
     search,
+    serve,
     similarity,
     status,
     verify,
@@ -75,6 +76,7 @@ app.command()(embed.embed)
 app.command()(similarity.similarity)
 app.command()(index.index)
 app.command()(search.search)
+app.command()(serve.serve)
 app.command()(status.status)
 app.command()(export.export)
 app.command("eval")(eval.evaluate)

@@ -17,6 +17,7 @@ EXTRAS = {
         *("markdown_it", "tree_sitter"),
     ),
     "qdrant": ("qdrant_client",),
+    "serve": ("fastapi", "uvicorn", "httptools", "orjson", "prometheus_client"),
 }
 """The extras of pyproject.toml, and packages that show that they are installed."""
 

@@ -1,0 +1,1 @@
+"""One warm model for every program on this machine, over HTTP and a Unix socket."""

@@ -1,0 +1,151 @@
+"""OpenAI's protocol: ``POST /v1/embeddings`` and ``GET /v1/models``."""
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, WithJsonSchema
+
+from mlx_stella.encoding.settings import OnLong
+from mlx_stella.server.asked import MOST_TEXTS, Asked
+from mlx_stella.server.embedding import Embedded, Served
+from mlx_stella.server.faults import Fault, RequestError
+from mlx_stella.server.models import ServedModel
+from mlx_stella.server.wire import body_of, client_of, json_response, json_rows, read_body
+
+_INPUT = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_TEXTS},
+    ]
+}
+
+
+class EmbeddingsRequest(BaseModel):
+    """What ``POST /v1/embeddings`` takes; other fields are ignored."""
+
+    input: Annotated[Any, WithJsonSchema(_INPUT)]
+    model: str
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(strict=True, ge=1)] | None = None
+    prompt: str | None = None
+    instruction: str | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
+    task: str | None = None
+    on_long: OnLong | None = None
+    priority: Literal["interactive", "bulk"] | None = None
+
+
+def router(served: Served) -> APIRouter:
+    """The routes."""
+    served.faults.speaks("/v1/", shape)
+    routes = APIRouter(tags=["OpenAI"])
+
+    @routes.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
+    async def embeddings(request: Request) -> Response:
+        """Embed a text, or a list of texts."""
+        body = await read_body(request, EmbeddingsRequest)
+        asked = Asked(
+            texts=_texts(body.input),
+            model=body.model,
+            prompt=body.prompt,
+            instruction=body.instruction,
+            prompt_name=body.prompt_name,
+            input_type=body.input_type if body.input_type is not None else body.task,
+            dims=() if body.dimensions is None else (body.dimensions,),
+            on_long=body.on_long,
+            is_interactive=None if body.priority is None else body.priority == "interactive",
+            client=client_of(request),
+        )
+        embedded = await served.embed(asked, request.receive)
+        return await _answer(embedded, body.model, body.encoding_format == "base64")
+
+    @routes.get("/v1/models")
+    async def models() -> Response:
+        """The models that are served."""
+        data = [_listed(model) for model in served.models.all]
+        return json_response({"object": "list", "data": data})
+
+    @routes.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        """One of them."""
+        return json_response(_listed(served.models.find(name)[0]))
+
+    return routes
+
+
+def shape(fault: Fault) -> dict[str, Any]:
+    """A fault as OpenAI tells it."""
+    error = {
+        "message": fault.message,
+        "type": fault.kind,
+        "param": fault.param,
+        "code": fault.code,
+    }
+    return {"error": error}
+
+
+def headers_of(embedded: Embedded) -> dict[str, str]:
+    """What no protocol has a field for: the prompt, and how many texts were cut."""
+    headers = {"x-prompt": embedded.prompt}
+    if embedded.cut:
+        headers["x-truncated-inputs"] = str(len(embedded.cut))
+    return headers
+
+
+def _texts(given: Any) -> Sequence[str]:
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, list) or not given:
+        raise RequestError(
+            "input is no text and no list of texts", param="input", remedy="a string, or several"
+        )
+    for row, text in enumerate(given):
+        if isinstance(text, int | list):
+            raise RequestError(
+                "these look like another tokenizer's ids",
+                param="input",
+                remedy="send texts; with LangChain's OpenAIEmbeddings set "
+                "check_embedding_ctx_length=False",
+            )
+        if not isinstance(text, str):
+            raise RequestError("is no string", row=row, param="input", remedy="send texts")
+    return given
+
+
+async def _answer(embedded: Embedded, name: str, is_base64: bool) -> Response:
+    vectors = embedded.vector
+    rows = [
+        {"object": "embedding", "index": row, "embedding": _base64(vector) if is_base64 else vector}
+        for row, vector in enumerate(vectors)
+    ]
+    tokens = sum(embedded.tokens)
+    rest = orjson.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+    body = b'{"object":"list","data":' + await json_rows(rows) + b"," + rest[1:]
+    return Response(body, headers=headers_of(embedded), media_type="application/json")
+
+
+def _base64(vector: np.ndarray) -> str:
+    """Little-endian float32, without line breaks."""
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+
+
+def _listed(model: ServedModel) -> dict[str, Any]:
+    checkpoint = model.checkpoint
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "mlx-stella",
+        "dims": checkpoint.dims,
+        "default_dim": checkpoint.default_dim,
+        "max_tokens": checkpoint.max_seq_length,
+        "prompts": list(checkpoint.prompts.named),
+        "revision": model.revision or None,
+        "dtype": model.dtype,
+        "loaded": model.encoder is not None,
+    }

@@ -1,0 +1,68 @@
+"""What all protocols share: a body becomes a checked object, and data becomes JSON, quickly."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+
+from mlx_stella.server.faults import RequestError
+
+B = TypeVar("B", bound=BaseModel)
+
+_ROWS_AT_ONCE = 64
+"""Vectors written at once; other requests are answered in between."""
+
+
+async def read_body(request: Request, model: type[B]) -> B:
+    """The body of a request.
+
+    Raises:
+        RequestError: it is no JSON, or not what the model describes; the field is named.
+    """
+    try:
+        data = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is no JSON ({error})", remedy="send an object") from None
+    if not isinstance(data, dict):
+        raise RequestError("the body is no JSON object", remedy="send an object")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RequestError(f"{field}: {first['msg']}", param=str(first["loc"][0])) from None
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What the OpenAPI description says of a body that :func:`read_body` reads."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def json_response(
+    data: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Data, NumPy's arrays among it, as JSON."""
+    body = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, dict(headers or {}), "application/json")
+
+
+async def json_rows(rows: Sequence[Any] | np.ndarray) -> bytes:
+    """A JSON list of many vectors, or of objects that hold them; others are served meanwhile."""
+    parts = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        parts.append(orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+        if start + _ROWS_AT_ONCE < len(rows):
+            await asyncio.sleep(0)
+    return b"[" + b",".join(parts) + b"]"
+
+
+def client_of(request: Request) -> str:
+    """Who asks, to take turns by: the program, and where it runs."""
+    host = request.client.host if request.client else "unix"
+    return f"{host} {request.headers.get('user-agent', '')}"
