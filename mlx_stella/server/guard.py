@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from mlx_stella.server.access import Access
-from mlx_stella.server.refusals import Refusal
+from mlx_stella.server.faults import Fault, Faults, fault_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,18 +41,21 @@ class Guard:
     Args:
         app: what serves those who pass.
         access: who they are.
+        faults: tells the others why not.
     """
 
     def __init__(
         self,
         app: App,
         access: Access,
+        faults: Faults,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         body_timeout_s: float = BODY_TIMEOUT_S,
     ):
         self._app = app
         self._access = access
+        self._faults = faults
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
 
@@ -76,13 +79,17 @@ class Guard:
             _check_content_type(scope, headers)
             receive = await self._read_body(scope, headers, receive)
             await self._app(scope, receive, reply.send)
-        except Refusal as refusal:
-            await reply.refuse(refusal, scope)
+        except _Refused as refused:
+            await self._tell(refused.fault, scope, receive, reply)
         except _Gone:
             return
         except Exception as error:
             _log.error("%s", _place(error))
-            await reply.refuse(Refusal(500, "internal error", code="internal_error"), scope)
+            if not reply.is_started:
+                await self._tell(fault_of(error), scope, receive, reply)
+
+    async def _tell(self, fault: Fault, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        await self._faults.response(scope["path"], fault)(scope, receive, reply.send)
 
     def _check_caller(self, scope: Scope, headers: Headers) -> bytes:
         """The origin of the web page that asks, b"" if it is none.
@@ -90,25 +97,27 @@ class Guard:
         A Unix socket has no name, and only its owner reaches it: there the Host may be any.
 
         Raises:
-            Refusal: the server is called by a name that is not its own, or by a stranger's page.
+            _Refused: the server is called by a name that is not its own, or by a stranger's page.
         """
         host = headers.get(b"host", b"").decode("latin-1")
         address = scope.get("server") or ("", None)
         if not is_unix(scope) and not self._access.knows_host(host, address[0]):
-            raise Refusal(
+            raise _refused(
                 403,
                 "this server does not go by the name in the Host header; "
                 "remedy: call it by localhost, or start it with --allow-host NAME",
+                kind="permission_error",
                 code="host_not_allowed",
             )
         origin = headers.get(b"origin", b"")
         known = self._access.knows_origin(origin.decode("latin-1"), host, scope["path"])
         if (origin and not known) or (not origin and _is_embedded(headers)):
-            raise Refusal(
+            raise _refused(
                 403,
                 "web pages of this origin may not ask for this; "
                 "remedy: start the server with --allow-origin ORIGIN, which opens the routes "
                 "for vectors; those of indexes are for the server's own page",
+                kind="permission_error",
                 code="origin_not_allowed",
             )
         return origin
@@ -117,10 +126,11 @@ class Guard:
         """The owner of a Unix socket, whose mode is 0600, needs no key."""
         if is_unix(scope) or scope["path"] in _OPEN_PATHS or self._access.knows_key(headers):
             return
-        raise Refusal(
+        raise _refused(
             401,
             "no valid API key; remedy: send the server's key as Authorization: Bearer KEY",
             code="invalid_api_key",
+            kind="authentication_error",
             headers={"www-authenticate": "Bearer"},
         )
 
@@ -128,12 +138,13 @@ class Guard:
         """What hands the application its body, which has come in whole.
 
         Raises:
-            Refusal: it is too long, or too slow. _Gone: the client left.
+            _Refused: it is too long, or too slow. _Gone: the client left.
         """
-        too_long = Refusal(
+        too_long = _refused(
             413,
             f"the body has more than {self._max_body_bytes} bytes; remedy: send fewer texts at once",
             code="request_too_large",
+            headers={"connection": "close"},  # it may still be sending
         )
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
             raise too_long
@@ -152,10 +163,12 @@ class Guard:
                     if size > self._max_body_bytes:  # whatever the client said it would be
                         raise too_long
         except TimeoutError:
-            raise Refusal(
+            raise _refused(
                 408,
                 f"the body did not come within {self._body_timeout_s:.0f} s; remedy: send it again",
                 code="request_timeout",
+                retry_after_ms=0,
+                headers={"connection": "close"},
             ) from None
         return _Replay(b"".join(parts), receive)
 
@@ -164,6 +177,18 @@ def is_unix(scope: Scope) -> bool:
     """Whether a request came over a Unix socket."""
     server = scope.get("server")
     return server is not None and server[1] is None
+
+
+class _Refused(Exception):
+    """A request that goes no further."""
+
+    def __init__(self, fault: Fault):
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def _refused(status: int, message: str, **told: Any) -> _Refused:
+    return _Refused(Fault(status, message, **told))
 
 
 class _Gone(Exception):
@@ -189,16 +214,17 @@ class _Reply:
 
     Attributes:
         origin: of the page, once it may know; b"" for none.
+        is_started: something was begun to be said.
     """
 
     def __init__(self, send: Send):
         self._send = send
-        self._started = False
+        self.is_started = False
         self.origin = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._started = True
+            self.is_started = True
             message["headers"] = [*message.get("headers", ()), *self._for_pages()]
         await self._send(message)
 
@@ -215,25 +241,6 @@ class _Reply:
         await self.send({"type": "http.response.start", "status": 204, "headers": answer})
         await self.send({"type": "http.response.body", "body": b""})
 
-    async def refuse(self, refusal: Refusal, scope: Scope) -> None:
-        """Say why not, unless something else was begun to be said.
-
-        The connection ends where the client may still be sending.
-        """
-        if self._started:
-            return
-        body = refusal.body(scope["path"])
-        headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **({"connection": "close"} if refusal.status in (408, 413) else {}),
-            **refusal.headers,
-        }
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": refusal.status, "headers": raw})
-        shown = b"" if scope["method"] == "HEAD" else body
-        await self.send({"type": "http.response.body", "body": shown})
-
     def _for_pages(self) -> list[tuple[bytes, bytes]]:
         if not self.origin:
             return []
@@ -248,12 +255,12 @@ def _single(scope: Scope) -> Headers:
     """The headers by name.
 
     Raises:
-        Refusal: one that decides here is there twice, so that two readers could differ.
+        _Refused: one that decides here is there twice, so that two readers could differ.
     """
     found: Headers = {}
     for name, value in scope["headers"]:
         if name in found and name in (b"host", b"origin", b"content-type", b"authorization"):
-            raise Refusal(400, f"two headers {name.decode('latin-1')}; remedy: send one")
+            raise _refused(400, f"two headers {name.decode('latin-1')}; remedy: send one")
         found[name] = value
     return found
 
@@ -270,15 +277,18 @@ def _is_embedded(headers: Headers) -> bool:
 def _check_content_type(scope: Scope, headers: Headers) -> None:
     """A form of any page sends text or form data without a preflight; JSON it cannot.
 
+    Of a model's name it is no matter, and Smart Connections asks for that without saying JSON.
+
     Raises:
-        Refusal: the body is said to be something else than JSON.
+        _Refused: the body is said to be something else than JSON.
     """
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-    if scope["method"] != "POST" or not (has_body or b"content-type" in headers):
+    says = has_body or b"content-type" in headers
+    if scope["method"] != "POST" or scope["path"] == "/api/show" or not says:
         return
     kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if kind != b"application/json":
-        raise Refusal(
+        raise _refused(
             415,
             "the body is not said to be JSON; remedy: send the header "
             "Content-Type: application/json",

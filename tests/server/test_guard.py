@@ -9,16 +9,11 @@ import pytest
 pytest.importorskip("orjson")
 
 from mlx_stella.server.access import Access, is_loopback
+from mlx_stella.server.faults import Faults
 from mlx_stella.server.guard import Guard
 
 JSON = {"content-type": "application/json"}
-SHAPES = {
-    "/v1/embeddings": lambda body: body["error"]["message"],
-    "/v1/search": lambda body: body["error"]["message"],
-    "/api/embed": lambda body: body["error"],
-    "/embed": lambda body: body["error"] if body["error_type"] else None,
-    "/v2/embed": lambda body: body["message"],
-}
+PATHS = ("/v1/embeddings", "/v1/search", "/api/embed", "/embed", "/v2/embed", "/")
 
 
 class Stub:
@@ -76,7 +71,8 @@ def ask(
     async def send(message):
         sent.append(message)
 
-    guard = Guard(app, access or Access.of(), max_body_bytes=1000, body_timeout_s=0.05)
+    faults = Faults(lambda fault: {"error": fault.message})
+    guard = Guard(app, access or Access.of(), faults, max_body_bytes=1000, body_timeout_s=0.05)
     asyncio.run(guard(scope, receive, send))
     return Answer(sent) if sent else None
 
@@ -94,7 +90,7 @@ def test_the_servers_own_names_pass(host):
     assert stub.served == 1
 
 
-@pytest.mark.parametrize("path", SHAPES)
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     "host",
     [
@@ -107,7 +103,7 @@ def test_other_names_do_not(host, path):
     stub = Stub()
     answer = ask(stub, path, host=host)
     assert (answer.status, stub.served) == (403, 0)
-    assert "--allow-host" in SHAPES[path](json.loads(answer.body))
+    assert "--allow-host" in json.loads(answer.body)["error"]
 
 
 def test_the_address_that_was_called_is_a_name_too():
@@ -146,11 +142,11 @@ def test_local_pages_and_programs_may_ask_for_vectors_and_not_for_files(origin):
     ],
 )
 def test_strangers_pages_may_ask_for_nothing(origin):
-    for path, message in SHAPES.items():
+    for path in PATHS:
         stub = Stub()
         answer = ask(stub, path, origin=origin)
         assert (answer.status, stub.served) == (403, 0)
-        assert "--allow-origin" in message(json.loads(answer.body))
+        assert "--allow-origin" in json.loads(answer.body)["error"]
         assert "access-control-allow-origin" not in answer.headers
     assert ask(Stub(), method="OPTIONS", origin=origin).status == 403
 
@@ -189,11 +185,11 @@ def test_keys():
     ):
         assert ask(Stub(), access=access, **headers).status == 200
     for headers in ({}, {"authorization": "secret"}, {"x_api_key": ""}, {"api_key": "secreté"}):
-        for path, message in SHAPES.items():
+        for path in PATHS:
             stub = Stub()
             answer = ask(stub, path, access=access, **headers)
             assert (answer.status, stub.served) == (401, 0)
-            assert "Bearer KEY" in message(json.loads(answer.body))
+            assert "Bearer KEY" in json.loads(answer.body)["error"]
     assert ask(Stub(), "/health", "GET", access=access).status == 200
     assert ask(Stub(), authorization="Bearer whatever").status == 200  # none is asked for
 
@@ -210,6 +206,7 @@ def test_bodies_are_json():
         assert ask(stub, content_type=kind).status == 415
         assert stub.served == 0
     assert ask(Stub(), content_type="application/json; charset=utf-8").status == 200
+    assert ask(Stub(), "/api/show", content_type=None).status == 200  # Smart Connections does so
     assert ask(Stub(), content_type=None, body=b"").status == 200  # the route will complain
 
 
@@ -237,7 +234,7 @@ def test_a_header_that_decides_is_there_once():
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "server": None}
-    asyncio.run(Guard(Stub(), Access.of())(scope, None, send))
+    asyncio.run(Guard(Stub(), Access.of(), Faults(lambda fault: None))(scope, None, send))
     assert sent[0]["status"] == 400
 
 
