@@ -1,0 +1,56 @@
+"""Connections that do not wait for ever: uvicorn's own has no limit to how long headers may take.
+
+A client that opens connections and sends nothing, or a header a minute, would take all that the
+system lets a process have; on macOS those are 256.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
+else:
+    Protocol = AutoHTTPProtocol
+
+HEADER_TIMEOUT_S = 10.0
+MAX_HEADER_BYTES = 64 * 2**10
+
+
+class Connection(Protocol):
+    """A connection that ends where the headers of a request are late, or too long."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self._awaits_headers():
+            self._header_bytes += len(data)
+        super().data_received(data)
+        self._watch()
+        if self._awaits_headers() and self._header_bytes > MAX_HEADER_BYTES:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _awaits_headers(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if not self._awaits_headers():
+            self._unwatch()
+            self._header_bytes = 0
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
