@@ -44,14 +44,15 @@ MemoryLimit = Annotated[
     int | None,
     typer.Option(
         "--memory-limit",
-        parser=lambda text: _bytes(text),
+        parser=lambda text: size_bytes(text),
         metavar="SIZE",
         help="What weights and batches may take together, such as 4GB or 800MB.",
     ),
 ]
 
 
-def _bytes(text: str) -> int:
+def size_bytes(text: str) -> int:
+    """A size such as 4GB, in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip().upper())
     if not match:
         raise typer.BadParameter(f"{text!r} is no size; remedy: 4GB or 800MB, say")

@@ -1,11 +1,21 @@
 """``mlx-stella serve``: one warm model for every program on this machine."""
 
-from typing import Annotated
+import contextlib
+import re
+import signal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from mlx_stella.cli import options
+from mlx_stella.cli.terminal import tell, tell_message
+from mlx_stella.errors import InputError
+from mlx_stella.files.lock import HeldError
+from mlx_stella.machine import runtime
 from mlx_stella.machine.packages import require
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def serve(
@@ -16,21 +26,165 @@ def serve(
             "-m",
             envvar="MLX_STELLA_MODEL",
             show_envvar=False,
-            help="An alias, a Hub id or a directory; more are loaded on demand.",
+            help="An alias, a Hub id or a directory. The first stays in memory; more are loaded "
+            "when they are asked for (default: $MLX_STELLA_MODEL).",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port.")] = 7373,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="One more name of a model, such as text-embedding-3-small=stella-400m.",
+        ),
+    ] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=URI", help="An index to search, by the name that it gets."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; beyond this machine only with a key.")
+    ] = "localhost",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")
+    ] = runtime.DEFAULT_PORT,
+    uds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The Unix socket (default: where the other verbs of this program look for it).",
+        ),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MLX_STELLA_API_KEY",
+            show_envvar=False,
+            help="A key that clients must send (default: $MLX_STELLA_API_KEY, which no list of "
+            "processes shows).",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A further name of this machine.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Web pages that may ask for vectors."),
+    ] = None,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="The prompt of requests that name none: query, document or a name."),
+    ] = None,
+    on_long: Annotated[
+        Literal["truncate", "error"],
+        typer.Option(help="What to do with longer texts, unless a request says so."),
+    ] = "truncate",
+    keep_alive: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="How long a model that was asked for stays: 300, 5m, 1h; -1 for ever.",
+        ),
+    ] = "5m",
     dtype: options.Dtype = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--memory-limit",
+            parser=options.size_bytes,
+            metavar="SIZE",
+            help="What the weights of all models may take together, such as 4GB.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve models over HTTP, in OpenAI's protocol."""
+    """Serve models to other programs over HTTP, as OpenAI and Ollama do, until it is ended."""
     require("serve")
-    import uvicorn
+    if not model:
+        options.required(None)
+    from mlx_stella.server import sockets
+    from mlx_stella.server.access import Access, is_loopback
 
-    from mlx_stella.server import openai
-    from mlx_stella.server.app import create_app
-    from mlx_stella.server.embedding import Served
-    from mlx_stella.server.models import Models
+    keys = [key for key in api_key or () if key]
+    if not is_loopback(host) and not keys:
+        raise InputError(
+            "would be open to everybody in the network",
+            where=f"--host {host}",
+            remedy="--api-key, or a loopback address",
+        )
+    aliases, indexes = _pairs("--alias", alias), _pairs("--index", index)
+    stays = _seconds(keep_alive)
+    with contextlib.ExitStack() as opened:
+        try:
+            listening = sockets.listen(host, port)
+        except sockets.PortTakenError as error:
+            if not error.is_ours:
+                raise
+            tell_message(f"{error}; nothing to do")  # which a service takes as an answer
+            return
+        for made in listening:
+            opened.enter_context(contextlib.closing(made))
+        try:
+            listening.append(
+                opened.enter_context(sockets.listening_at(uds or runtime.socket_path()))
+            )
+        except HeldError:
+            if uds:
+                raise
+            tell_message("note: another server answers the other verbs of this program")
 
-    models = Models([options.required(name) for name in model or [""]], dtype=dtype)
-    uvicorn.run(create_app(Served(models, shape=openai.shape)), host=host, port=port)
+        # Only now what takes a second to import, and more to open.
+        from mlx_stella.server.app import create_app
+        from mlx_stella.server.connections import Connection
+        from mlx_stella.server.embedding import Served
+        from mlx_stella.server.models import Models
+        from mlx_stella.server.openai import shape
+        from mlx_stella.server.run import run
+
+        models = Models(
+            model or [],
+            aliases=aliases,
+            dtype=dtype,
+            memory_limit=memory_limit,
+            keep_alive=stays,
+        )
+        served = Served(
+            models, shape=shape, indexes=indexes, default_prompt=prompt_name, on_long=on_long
+        )
+        access = Access.of(bind=host, hosts=allow_host or (), origins=allow_origin or (), keys=keys)
+        where = sockets.urls(listening)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        run(
+            create_app(served, access),
+            served,
+            listening,
+            protocol=Connection,
+            tell=lambda: tell(f"mlx-stella: {models.first.name} is served at {', '.join(where)}"),
+        )
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE, several times.
+
+    Raises:
+        InputError: one has no name, no value or a name that another has.
+    """
+    found: dict[str, str] = {}
+    for pair in given or ():
+        name, _, value = pair.partition("=")
+        if not name or not value or name in found:
+            raise InputError("is no NAME=VALUE of its own", where=f"{option} {pair}")
+        found[name] = value
+    return found
+
+
+def _seconds(text: str) -> float:
+    """A time such as 300, 5m or -1.
+
+    Raises:
+        InputError: it is none.
+    """
+    if text == "-1":
+        return -1.0
+    match = re.fullmatch(r"(\d+)([smh]?)", text)
+    if not match:
+        raise InputError("is no time", where=f"--keep-alive {text}", remedy="300, 5m or -1")
+    return float(match[1]) * _SECONDS[match[2]]

@@ -1,6 +1,5 @@
 """The routes of all protocols as one ASGI application, and the life of what is behind them."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,18 +11,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlx_stella import __version__
 from mlx_stella.errors import StellaError
 from mlx_stella.server import life, openai
+from mlx_stella.server.access import Access
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault, fault_of
+from mlx_stella.server.guard import Guard
 
 
-def create_app(served: Served) -> FastAPI:
-    """The application; its lifespan starts and stops the worker."""
+def create_app(served: Served, access: Access | None = None) -> FastAPI:
+    """The application; its lifespan starts and stops the worker.
+
+    ``access``: who may call; by default whoever calls it by a name of this machine's own.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(served.start())
+        await served.start()
         yield
-        starting.cancel()
         await served.stop()
 
     app = FastAPI(
@@ -36,6 +39,7 @@ def create_app(served: Served) -> FastAPI:
     for protocol in (openai, life):
         app.include_router(protocol.router(served))
     _tell_faults(app, served)
+    app.add_middleware(Guard, access=access or Access.of(), faults=served.faults)
     app.add_middleware(Counted, served=served)
     return app
 

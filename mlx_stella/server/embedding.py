@@ -18,7 +18,7 @@ from mlx_stella.server.asked import MOST_TOKENS, Asked, settle
 from mlx_stella.server.faults import Faults, RequestError, Shape
 from mlx_stella.server.metrics import Metrics
 from mlx_stella.server.models import Models, ServedModel
-from mlx_stella.server.worker import Job, Worker
+from mlx_stella.server.worker import GoneError, Job, Worker
 
 Receive = Callable[[], Awaitable[Any]]
 """ASGI's: after the body it tells when the client has left."""
@@ -63,6 +63,8 @@ class Served:
         indexes: label -> address.
         metrics: what is counted.
         faults: how errors are told, path by path.
+        on_start: told once the first model is loaded, or of the error it met, which is then the
+            ``failure``, too.
     """
 
     def __init__(
@@ -86,17 +88,27 @@ class Served:
             for goes_first in (True, False)
         }
         self._remembered: OrderedDict[Any, Embedded] = OrderedDict()
+        self.failure: BaseException | None = None
+        self.on_start: Callable[[BaseException | None], None] = lambda failure: None
 
     async def start(self) -> None:
-        """Start the worker, and load the first model."""
+        """Start the worker, and have it load the first model, which nobody waits for here."""
         self.worker.start()
         self.models.start(self.worker, self.metrics)
-        async with self.models.using(self.models.first):
-            pass
+        self._starting = asyncio.create_task(self._load_first())
+
+    async def _load_first(self) -> None:
+        try:
+            async with self.models.using(self.models.first):
+                pass
+        except BaseException as error:
+            self.failure = error
+        self.on_start(self.failure)
 
     async def stop(self) -> None:
         """End, once all that waits is computed."""
         await self.worker.stop()
+        await self._starting
         for pool in self._tokenizers.values():
             pool.shutdown()
 
@@ -113,7 +125,7 @@ class Served:
             InputError: a text cannot be used; the row is named.
             BacklogFullError: too much waits.
             VectorError: the model gave a vector that is not finite, or is zero.
-            asyncio.CancelledError: the client left.
+            GoneError: the client left.
         """
         start = time.perf_counter()
         model, suffix = self.models.find(asked.model)
@@ -183,10 +195,10 @@ class Served:
         self.worker.submit(job)
         watch = receive and asyncio.ensure_future(_until_gone(receive))
         if watch:
-            watch.add_done_callback(lambda ended: ended.cancelled() or job.done.cancel())
+            watch.add_done_callback(lambda ended: _give_up(job.done))
         try:
             return await job.done
-        except asyncio.CancelledError:
+        except (GoneError, asyncio.CancelledError):
             self.worker.drop(job)
             self.metrics.cancelled.inc()
             raise
@@ -214,6 +226,11 @@ def _tokenized(encoder: Encoder, texts: Sequence[str], settings: Settings, first
     part = encoder.prepare(texts, settings, first=first)
     ids = [array("i", row) for row in part.ids]
     return Prepared(ids, part.untruncated_lengths, part.masked, first)
+
+
+def _give_up(future: "asyncio.Future[Job]") -> None:
+    if not future.done():
+        future.set_exception(GoneError("the client has left"))
 
 
 async def _until_gone(receive: Receive) -> None:

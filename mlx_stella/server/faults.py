@@ -17,7 +17,7 @@ from mlx_stella.errors import (
     VectorError,
 )
 from mlx_stella.server.backlog import BacklogFullError
-from mlx_stella.server.worker import StoppingError
+from mlx_stella.server.worker import GoneError, StoppingError
 
 
 class RequestError(InputError):
@@ -78,6 +78,8 @@ def fault_of(error: Exception) -> Fault:
             return Fault(429, text, "rate_limit_error", "backlog_full", retry_after_ms=wait)
         case StoppingError():
             return Fault(503, text, "server_error", "stopping", retry_after_ms=1000)
+        case GoneError():
+            return Fault(499, text)  # as others name it; nobody reads it
         case ModelNotFoundError():
             return Fault(404, text, code="model_not_found", param="model")
         case VectorError():

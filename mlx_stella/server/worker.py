@@ -36,6 +36,10 @@ class StoppingError(StellaError):
     """The server is about to end."""
 
 
+class GoneError(StellaError):
+    """The client did not wait for its answer."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Job(Waiting):
     """A request on its way through the model.
