@@ -63,6 +63,7 @@ class Served:
         indexes: label -> address.
         metrics: what is counted.
         faults: how errors are told, path by path.
+        default_prompt: which prompt a request has that says nothing.
         on_start: told once the first model is loaded, or of the error it met, which is then the
             ``failure``, too.
     """
@@ -82,7 +83,7 @@ class Served:
         self.metrics = Metrics()
         self.faults = Faults(shape)
         self.worker = worker or Worker(self.metrics)
-        self._default_prompt, self._on_long = default_prompt, on_long
+        self.default_prompt, self._on_long = default_prompt, on_long
         self._tokenizers = {
             goes_first: ThreadPoolExecutor(1, f"tokenize-{goes_first}")
             for goes_first in (True, False)
@@ -131,8 +132,8 @@ class Served:
         model, suffix = self.models.find(asked.model)
         async with self.models.using(model, asked.keep_alive) as encoder:
             loaded = time.perf_counter()
-            settings, prompt = settle(asked, suffix, encoder, self._default_prompt, self._on_long)
-            key = (model.name, encoder.dtype, settings, tuple(asked.texts))
+            settings, prompt = settle(asked, suffix, encoder, self.default_prompt, self._on_long)
+            key = (model.name, model.revision, encoder.dtype, settings, tuple(asked.texts))
             if (found := self._remembered.get(key)) is not None:
                 self._remembered.move_to_end(key)
                 self.metrics.cached.inc(len(asked.texts))

@@ -38,7 +38,8 @@ class ServedModel:
         checkpoint: what its directory says; nothing of its weights.
         revision: its commit on the Hub, "" where it is not known.
         is_pinned: it is loaded at the start and stays.
-        encoder: where it is in memory; ``users``: requests that need it there.
+        encoder: where it is in memory; ``loading``: while it is read.
+        users: requests that need it there.
         used: when a request last did, by the loop's clock; ``keep_alive``: seconds from then on.
         created: when the server came to know it, in seconds since 1970.
     """
@@ -52,6 +53,7 @@ class ServedModel:
     is_pinned: bool
     keep_alive: float
     encoder: Encoder | None = None
+    loading: "asyncio.Task[None] | None" = None
     users: int = 0
     used: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
@@ -140,7 +142,14 @@ class Models:
             model.keep_alive = keep_alive
         model.users += 1
         try:
-            yield model.encoder or await self._load(model)
+            if model.encoder is None:
+                # One task for all who wait: none of them stands in line behind another model,
+                # whose turn comes when this one is not used any more.
+                if model.loading is None:
+                    model.loading = asyncio.create_task(self._load(model))
+                await asyncio.shield(model.loading)
+            assert model.encoder is not None  # it has users
+            yield model.encoder
         finally:
             model.users -= 1
             model.used = time.monotonic()
@@ -148,16 +157,17 @@ class Models:
             if not model.users:
                 self._free_later(model)
 
-    async def _load(self, model: ServedModel) -> Encoder:
-        async with self._loading:  # one at a time, each with the memory that is left by then
-            if model.encoder is None:
+    async def _load(self, model: ServedModel) -> None:
+        try:
+            async with self._loading:  # one at a time, each with the memory that is left by then
                 await self._make_room(model)
                 source = partial(load, model.source, dtype=self._dtype)
                 model.encoder = await self._worker.call(source)
                 model.checkpoint = model.encoder.checkpoint
                 model.revision = revision_of(model.checkpoint.directory)
                 self._tell()
-            return model.encoder
+        finally:
+            model.loading = None
 
     async def _make_room(self, model: ServedModel) -> None:
         """Free what was not used for the longest time, until the model fits.

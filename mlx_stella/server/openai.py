@@ -36,6 +36,7 @@ class EmbeddingsRequest(BaseModel):
     prompt_name: str | None = None
     input_type: str | None = None
     task: str | None = None
+    normalize: bool = True
     on_long: OnLong | None = None
     priority: Literal["interactive", "bulk"] | None = None
 
@@ -57,6 +58,7 @@ def router(served: Served) -> APIRouter:
             prompt_name=body.prompt_name,
             input_type=body.input_type if body.input_type is not None else body.task,
             dims=() if body.dimensions is None else (body.dimensions,),
+            normalize=body.normalize,
             on_long=body.on_long,
             is_interactive=None if body.priority is None else body.priority == "interactive",
             client=client_of(request),
