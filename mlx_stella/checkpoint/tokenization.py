@@ -30,6 +30,25 @@ class Tokens:
     untruncated_length: int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A token as people see it.
+
+    Attributes:
+        text: the part of the text it stands for; a special token's own name.
+        start, end: where that part lies, in characters; None for a special token.
+    """
+
+    id: int
+    text: str
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def is_special(self) -> bool:
+        return self.start is None
+
+
 class Tokenizer:
     """tokenizer.json with the reference's handling of special tokens.
 
@@ -110,6 +129,27 @@ class Tokenizer:
             self._tokenizer.no_truncation()
             with self._used():
                 return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def pieces(self, text: str, special: bool = True) -> list[Piece]:
+        """The tokens of a text, with special ones or without; nothing is cut.
+
+        Raises:
+            InputError: it is no string or not valid Unicode.
+        """
+        check_text(text, "the text")
+        if self._lower_case:
+            text = text.lower()
+        whole = text + self._text_suffix if special else text
+        with self._lock, self._used():
+            self._tokenizer.no_truncation()
+            found = self._tokenizer.encode(whole, add_special_tokens=special)
+        rows = zip(found.ids, found.tokens, found.offsets, found.special_tokens_mask, strict=True)
+        return [
+            Piece(number, token)
+            if is_special or start >= len(text) > 0
+            else Piece(number, whole[start:end], start, end)
+            for number, token, (start, end), is_special in rows
+        ]
 
     def encode(
         self, texts: Sequence[str], prompt: str, max_length: int, first: int = 0

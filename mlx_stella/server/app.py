@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_stella import __version__
 from mlx_stella.errors import StellaError
-from mlx_stella.server import life, openai
+from mlx_stella.server import cohere, life, ollama, openai, tei
 from mlx_stella.server.access import Access
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault, fault_of
@@ -36,7 +36,7 @@ def create_app(served: Served, access: Access | None = None) -> FastAPI:
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
     )
-    for protocol in (openai, life):
+    for protocol in (openai, ollama, tei, cohere, life):
         app.include_router(protocol.router(served))
     _tell_faults(app, served)
     app.add_middleware(Guard, access=access or Access.of(), faults=served.faults)
@@ -55,7 +55,6 @@ def _tell_faults(app: FastAPI, served: Served) -> None:
 
     app.add_exception_handler(HTTPException, told_http)
     app.add_exception_handler(StellaError, told)
-    app.add_exception_handler(Exception, told)  # logged, too
 
 
 class Counted:

@@ -104,14 +104,14 @@ class Faults:
         self._default = default
         self._shapes: list[tuple[str, Shape]] = []
 
-    def speaks(self, prefix: str, shape: Shape) -> None:
-        """Have all paths that start so answer in this shape."""
-        self._shapes.append((prefix, shape))
+    def speaks(self, path: str, shape: Shape) -> None:
+        """Have this path, and those below it, answer in this shape; "/" has none below it."""
+        self._shapes.append((path, shape))
         self._shapes.sort(key=lambda pair: len(pair[0]), reverse=True)
 
     def response(self, path: str, fault: Fault) -> Response:
         """The answer that tells of a fault."""
-        shapes = (shape for prefix, shape in self._shapes if path.startswith(prefix))
+        shapes = (shape for own, shape in self._shapes if path == own or path.startswith(f"{own}/"))
         headers = dict(fault.headers or {})
         if fault.retry_after_ms is not None:
             headers["retry-after-ms"] = str(fault.retry_after_ms)

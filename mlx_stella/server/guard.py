@@ -1,7 +1,7 @@
 """What every request passes before any route sees it: pure ASGI, around the whole application.
 
 In this order: Host, Origin, preflight, key, content type, body. What fails is answered here, in the
-shape of its protocol, and costs nothing: no model, no JSON, no more than a header's length of memory.
+shape of its protocol, before anything was read, parsed or computed.
 Nothing of a request is logged, for it is the user's text.
 """
 
@@ -142,7 +142,7 @@ class Guard:
         """
         too_long = _refused(
             413,
-            f"the body has more than {self._max_body_bytes} bytes; remedy: send fewer texts at once",
+            f"the body has more than {self._max_body_bytes} bytes; remedy: fewer texts at once",
             code="request_too_large",
             headers={"connection": "close"},  # it may still be sending
         )

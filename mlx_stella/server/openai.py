@@ -1,33 +1,32 @@
 """OpenAI's protocol: ``POST /v1/embeddings`` and ``GET /v1/models``."""
 
-import base64
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from mlx_stella.encoding.settings import OnLong
-from mlx_stella.server.asked import MOST_TEXTS, Asked
+from mlx_stella.server.asked import Asked
 from mlx_stella.server.embedding import Embedded, Served
-from mlx_stella.server.faults import Fault, RequestError
+from mlx_stella.server.faults import Fault
 from mlx_stella.server.models import ServedModel
-from mlx_stella.server.wire import body_of, client_of, json_response, json_rows, read_body
-
-_INPUT = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_TEXTS},
-    ]
-}
+from mlx_stella.server.wire import (
+    INPUT,
+    base64_of,
+    body_of,
+    client_of,
+    json_response,
+    json_rows,
+    read_body,
+    texts_of,
+)
 
 
 class EmbeddingsRequest(BaseModel):
     """What ``POST /v1/embeddings`` takes; other fields are ignored."""
 
-    input: Annotated[Any, WithJsonSchema(_INPUT)]
+    input: Annotated[Any, WithJsonSchema(INPUT)]
     model: str
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(strict=True, ge=1)] | None = None
@@ -43,7 +42,7 @@ class EmbeddingsRequest(BaseModel):
 
 def router(served: Served) -> APIRouter:
     """The routes."""
-    served.faults.speaks("/v1/", shape)
+    served.faults.speaks("/v1", shape)
     routes = APIRouter(tags=["OpenAI"])
 
     @routes.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
@@ -51,7 +50,7 @@ def router(served: Served) -> APIRouter:
         """Embed a text, or a list of texts."""
         body = await read_body(request, EmbeddingsRequest)
         asked = Asked(
-            texts=_texts(body.input),
+            texts=texts_of(body.input, "input"),
             model=body.model,
             prompt=body.prompt,
             instruction=body.instruction,
@@ -99,41 +98,20 @@ def headers_of(embedded: Embedded) -> dict[str, str]:
     return headers
 
 
-def _texts(given: Any) -> Sequence[str]:
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, list) or not given:
-        raise RequestError(
-            "input is no text and no list of texts", param="input", remedy="a string, or several"
-        )
-    for row, text in enumerate(given):
-        if isinstance(text, int | list):
-            raise RequestError(
-                "these look like another tokenizer's ids",
-                param="input",
-                remedy="send texts; with LangChain's OpenAIEmbeddings set "
-                "check_embedding_ctx_length=False",
-            )
-        if not isinstance(text, str):
-            raise RequestError("is no string", row=row, param="input", remedy="send texts")
-    return given
-
-
 async def _answer(embedded: Embedded, name: str, is_base64: bool) -> Response:
     vectors = embedded.vector
     rows = [
-        {"object": "embedding", "index": row, "embedding": _base64(vector) if is_base64 else vector}
+        {
+            "object": "embedding",
+            "index": row,
+            "embedding": base64_of(vector) if is_base64 else vector,
+        }
         for row, vector in enumerate(vectors)
     ]
     tokens = sum(embedded.tokens)
     rest = orjson.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
     body = b'{"object":"list","data":' + await json_rows(rows) + b"," + rest[1:]
     return Response(body, headers=headers_of(embedded), media_type="application/json")
-
-
-def _base64(vector: np.ndarray) -> str:
-    """Little-endian float32, without line breaks."""
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:

@@ -58,8 +58,11 @@ class Service(Protocol):
         logs: where its words are found.
     """
 
-    file: Path
-    logs: str
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def logs(self) -> str: ...
 
     def text(self, arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
         """The file that has the system run ``mlx-stella serve`` with the arguments."""

@@ -1,6 +1,7 @@
 """What all protocols share: a body becomes a checked object, and data becomes JSON, quickly."""
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -9,12 +10,22 @@ import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
+from mlx_stella.server.asked import MOST_TEXTS
 from mlx_stella.server.faults import RequestError
 
 B = TypeVar("B", bound=BaseModel)
 
 _ROWS_AT_ONCE = 64
 """Vectors written at once; other requests are answered in between."""
+
+
+INPUT = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_TEXTS},
+    ]
+}
+"""What OpenAPI says of a field that :func:`texts_of` reads."""
 
 
 async def read_body(request: Request, model: type[B]) -> B:
@@ -35,6 +46,36 @@ async def read_body(request: Request, model: type[B]) -> B:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise RequestError(f"{field}: {first['msg']}", param=str(first["loc"][0])) from None
+
+
+def texts_of(given: Any, param: str) -> Sequence[str]:
+    """The texts of a field: a string, or a list of at least one.
+
+    Raises:
+        RequestError: it is something else. Numbers are the ids of some tokenizer, rarely ours.
+    """
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, list) or not given:
+        raise RequestError(
+            f"{param} is no text and no list of texts", param=param, remedy="a string, or several"
+        )
+    for row, text in enumerate(given):
+        if isinstance(text, int | list):
+            raise RequestError(
+                "these look like another tokenizer's ids",
+                param=param,
+                remedy="send texts; with LangChain's OpenAIEmbeddings set "
+                "check_embedding_ctx_length=False",
+            )
+        if not isinstance(text, str):
+            raise RequestError("is no string", row=row, param=param, remedy="send texts")
+    return given
+
+
+def base64_of(vector: np.ndarray) -> str:
+    """Little-endian float32, without line breaks."""
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:

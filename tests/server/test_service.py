@@ -1,4 +1,4 @@
-"""The server as a service of launchd or systemd: what is written is read back, what is called heard.
+"""The server as a service of launchd or systemd: what is written, and what is called.
 
 Neither system is asked: launchctl and systemctl are scripts that note what they are told.
 """
@@ -16,7 +16,14 @@ from mlx_stella.errors import InputError, StellaError
 from mlx_stella.server import service
 from mlx_stella.server.service import CONSENT, LABEL, UNIT, LaunchAgent, SystemdUnit
 
-WORDS = ("--model", "all-minilm-l6-v2", "--index", "my notes=/a b/c$d%e\"f'g\\h.index", "--x", "ü<&>")
+WORDS = (
+    "--model",
+    "all-minilm-l6-v2",
+    "--index",
+    "my notes=/a b/c$d%e\"f'g\\h.index",
+    "--x",
+    "ü<&>",
+)
 ENVIRONMENT = {
     "MLX_STELLA_API_KEY": 'k%"$\\',
     "HF_HOME": "/a b",
@@ -54,7 +61,11 @@ def test_an_agent_of_launchd(tmp_path, fakes):
     assert agent.file == tmp_path / f"Library/LaunchAgents/{LABEL}.plist"
     assert agent.file.stat().st_mode & 0o777 == 0o600  # it may hold a key
     written = plistlib.loads(agent.file.read_bytes())
-    assert written["ProgramArguments"] == [sys.executable, *"-P -m mlx_stella serve".split(), *WORDS]
+    assert written["ProgramArguments"] == [
+        sys.executable,
+        *"-P -m mlx_stella serve".split(),
+        *WORDS,
+    ]
     assert written["EnvironmentVariables"] == {
         name: ENVIRONMENT[name] for name in ("MLX_STELLA_API_KEY", "HF_HOME")
     }
@@ -88,7 +99,7 @@ def test_a_unit_of_systemd(tmp_path, fakes):
     assert unit.file.stat().st_mode & 0o777 == 0o600
     text = unit.file.read_text()
     quoted = r'"my notes=/a b/c$$d%%e\"f' + r"'g\\h.index" + '"'
-    assert f'"serve" "--model" "all-minilm-l6-v2" "--index" {quoted} "--x" "ü<&>"\n' in text
+    assert f'"serve" "--model" "m" "--index" {quoted} "--x" "ü<&>"\n' in text
     assert 'Environment="MLX_STELLA_API_KEY=k%%\\"$\\\\"\n' in text
     assert "HF_TOKEN" not in text and "Restart=on-failure\n" in text
     assert fakes.calls() == [
