@@ -219,9 +219,9 @@ def _details(model: ServedModel) -> dict[str, Any]:
 
 
 def _family(model: ServedModel) -> str:
-    """As its config.json calls it; "new" has two names, and this is the one that means something."""
-    names = (name for name, known in ARCHITECTURES.items() if known is model.checkpoint.architecture)
-    return next(names)
+    """As its config.json may call it."""
+    own = model.checkpoint.architecture
+    return next(name for name, known in ARCHITECTURES.items() if known is own)
 
 
 def _running(model: ServedModel) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mlx_stella.server.service import CONSENT, LABEL, UNIT, LaunchAgent, Systemd
 
 WORDS = (
     "--model",
-    "all-minilm-l6-v2",
+    "m",
     "--index",
     "my notes=/a b/c$d%e\"f'g\\h.index",
     "--x",
