@@ -3,14 +3,20 @@
 import asyncio
 import json
 import logging
+import re
 
 import pytest
 
-pytest.importorskip("orjson")
+pytest.importorskip("fastapi")
+from support import CHECKPOINTS
 
+from mlx_stella.server import openai
 from mlx_stella.server.access import Access, is_loopback
+from mlx_stella.server.app import create_app
+from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Faults
 from mlx_stella.server.guard import Guard
+from mlx_stella.server.models import Models
 
 JSON = {"content-type": "application/json"}
 PATHS = ("/v1/embeddings", "/v1/search", "/api/embed", "/embed", "/v2/embed", "/")
@@ -249,3 +255,57 @@ def test_what_breaks_is_told_without_a_word_of_the_text(caplog):
 def test_only_loopback_needs_no_key():
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.1.2.3")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.5", "mac.local", "")))
+
+
+@pytest.fixture(scope="module")
+def app():
+    """Not started: whatever passed the guard would find no worker."""
+    served = Served(Models([str(CHECKPOINTS / "tiny-stella-400m")]), shape=openai.shape)
+    return create_app(served, Access.of(keys=["secret"]))
+
+
+def paths_of(routes):
+    """Method and path of every route, those of routers and mounted applications included."""
+    for route in routes:
+        if hasattr(route, "methods"):
+            path = re.sub(r"{[^}]*}", "x", route.path)
+            yield from ((method, path) for method in route.methods)
+        else:
+            yield from paths_of(getattr(route, "original_router", route).routes)
+
+
+def ask_whole(app, method, path, **headers):
+    """Status and body of a request to the application, guard and all."""
+    named = {"host": "localhost:7835", **JSON} | headers
+    raw = [(name.encode(), value.encode()) for name, value in named.items()]
+    scope = {
+        **{"type": "http", "method": method, "path": path, "raw_path": path.encode()},
+        **{"headers": raw, "server": ("127.0.0.1", 7835), "client": ("127.0.0.1", 1)},
+        **{"query_string": b"", "scheme": "http", "http_version": "1.1", "root_path": ""},
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"]
+
+
+def test_every_route_is_behind_the_guard(app):
+    found = sorted(set(paths_of(app.routes)))
+    assert {path for _, path in found} >= {
+        *("/", "/v1/embeddings", "/v1/models", "/v1/models/x", "/api/tags", "/api/embed"),
+        *("/embed", "/tokenize", "/v2/embed", "/health", "/metrics", "/openapi.json"),
+    }
+    key = {"authorization": "Bearer secret"}
+    for method, path in [*found, ("GET", "/nowhere"), ("DELETE", "/v1/embeddings")]:
+        assert ask_whole(app, method, path, host="evil.example", **key)[0] == 403, path
+        assert ask_whole(app, method, path, origin="https://evil.example", **key)[0] == 403, path
+        assert ask_whole(app, method, path, origin="null", **key)[0] == 403, path
+        status, body = ask_whole(app, method, path)
+        assert status == 401 or path == "/health", path
+        assert b"Bearer KEY" in body or path == "/health"
