@@ -13,6 +13,7 @@ json.dump(
         "query": client.feature_extraction(
             asked["texts"], normalize=True, prompt_name=asked["prompt_name"]
         ).tolist(),
+        "similar": client.sentence_similarity(asked["texts"][0], asked["texts"][1:]),
     },
     sys.stdout,
 )
