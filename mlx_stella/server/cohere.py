@@ -5,25 +5,36 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from mlx_stella.server.asked import MOST_TEXTS, Asked
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault
 from mlx_stella.server.openai import headers_of
-from mlx_stella.server.wire import base64_of, body_of, client_of, json_rows, read_body
+from mlx_stella.server.wire import (
+    Body,
+    Count,
+    base64_of,
+    body_of,
+    client_of,
+    faults_in,
+    json_rows,
+    read_body,
+)
+
+_Kind = Literal["float", "base64"]
 
 
-class EmbedRequest(BaseModel):
+class EmbedRequest(Body):
     """What ``POST /v2/embed`` takes; other fields are ignored, but pictures are refused."""
 
     model: str
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
     input_type: str
-    output_dimension: Annotated[int, Field(strict=True, ge=1)] | None = None
-    embedding_types: Annotated[list[Literal["float", "base64"]], Field(min_length=1)] = ["float"]
+    output_dimension: Count | None = None
+    embedding_types: Annotated[list[_Kind], Field(min_length=1)] = Field(["float"])
     truncate: Literal["NONE", "END"] | None = None
-    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_tokens: Count | None = None
     images: None = None
     inputs: None = None
 
@@ -31,7 +42,7 @@ class EmbedRequest(BaseModel):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/v2", shape)
-    routes = APIRouter(tags=["Cohere"])
+    routes = APIRouter(tags=["Cohere"], responses=faults_in(shape))
 
     @routes.post("/v2/embed", openapi_extra=body_of(EmbedRequest))
     async def embed(request: Request) -> Response:

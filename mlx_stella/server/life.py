@@ -1,10 +1,12 @@
 """Whether the server lives, whether it is ready, and its numbers."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from mlx_stella import __version__
+from mlx_stella.server import openai
 from mlx_stella.server.embedding import Served
-from mlx_stella.server.wire import json_response
+from mlx_stella.server.wire import faults_in, json_response
 
 PROGRAM = "mlx-stella"
 """What /health answers as, so that another start of ours knows who holds the port."""
@@ -12,7 +14,7 @@ PROGRAM = "mlx-stella"
 
 def router(served: Served) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["Life"])
+    routes = APIRouter(tags=["Life"], responses=faults_in(openai.shape))
 
     @routes.get("/health")
     async def health() -> Response:
@@ -29,7 +31,7 @@ def router(served: Served) -> APIRouter:
         status = "ready" if is_ready else "loading"
         return json_response({"status": status}, 200 if is_ready else 503)
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus's format."""
         return Response(served.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -7,11 +7,12 @@ import hashlib
 import re
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, WithJsonSchema
+from fastapi.responses import PlainTextResponse
+from pydantic import WithJsonSchema
 
 from mlx_stella import __version__
 from mlx_stella.errors import ModelNotFoundError
@@ -23,8 +24,11 @@ from mlx_stella.server.models import ServedModel
 from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     INPUT,
+    Body,
+    Count,
     body_of,
     client_of,
+    faults_in,
     json_response,
     json_rows,
     read_body,
@@ -39,17 +43,17 @@ _DURATION = re.compile(r"-?(\d+(\.\d*)?(ns|us|µs|ms|s|m|h))+")
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class _Options(BaseModel):
-    num_ctx: Annotated[int, Field(strict=True, ge=1)] | None = None
+class _Options(Body):
+    num_ctx: Count | None = None
 
 
-class EmbedRequest(BaseModel):
+class EmbedRequest(Body):
     """What ``POST /api/embed`` takes; other fields are ignored."""
 
     model: str
     input: Annotated[Any, WithJsonSchema(INPUT)] = None
     truncate: bool | None = None
-    dimensions: Annotated[int, Field(strict=True, ge=0)] | None = None
+    dimensions: Literal[0] | Count | None = None  # Ollama's own client writes 0 for none
     keep_alive: float | str | None = None
     options: _Options | None = None
     instruction: str | None = None
@@ -57,7 +61,7 @@ class EmbedRequest(BaseModel):
     input_type: str | None = None
 
 
-class OldRequest(BaseModel):
+class OldRequest(Body):
     """What ``POST /api/embeddings`` takes; ``prompt`` is the text."""
 
     model: str
@@ -66,7 +70,7 @@ class OldRequest(BaseModel):
     options: _Options | None = None
 
 
-class ShowRequest(BaseModel):
+class ShowRequest(Body):
     """What ``POST /api/show`` takes; ``name`` is what ``model`` was once called."""
 
     model: str = ""
@@ -76,13 +80,13 @@ class ShowRequest(BaseModel):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/api", shape)
-    routes = APIRouter(tags=["Ollama"])
+    routes = APIRouter(tags=["Ollama"], responses=faults_in(shape))
 
-    @routes.get("/")
-    @routes.head("/")
+    @routes.get("/", response_class=PlainTextResponse)
+    @routes.head("/", response_class=PlainTextResponse)
     async def ping() -> Response:
         """That somebody is here."""
-        return Response("mlx-stella is running", media_type="text/plain")
+        return PlainTextResponse("mlx-stella is running")
 
     @routes.get("/api/version")
     async def version() -> Response:

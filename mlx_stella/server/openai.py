@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import WithJsonSchema
 
 from mlx_stella.encoding.settings import OnLong
 from mlx_stella.server.asked import Asked
@@ -13,9 +13,12 @@ from mlx_stella.server.faults import Fault
 from mlx_stella.server.models import ServedModel
 from mlx_stella.server.wire import (
     INPUT,
+    Body,
+    Count,
     base64_of,
     body_of,
     client_of,
+    faults_in,
     json_response,
     json_rows,
     read_body,
@@ -23,13 +26,13 @@ from mlx_stella.server.wire import (
 )
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(Body):
     """What ``POST /v1/embeddings`` takes; other fields are ignored."""
 
     input: Annotated[Any, WithJsonSchema(INPUT)]
     model: str
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(strict=True, ge=1)] | None = None
+    dimensions: Count | None = None
     prompt: str | None = None
     instruction: str | None = None
     prompt_name: str | None = None
@@ -43,7 +46,7 @@ class EmbeddingsRequest(BaseModel):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/v1", shape)
-    routes = APIRouter(tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"], responses=faults_in(shape))
 
     @routes.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from mlx_stella import __version__
 from mlx_stella.checkpoint.prompts import Prompts
@@ -22,8 +22,11 @@ from mlx_stella.server.faults import Fault, RequestError
 from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     INPUT,
+    Body,
+    Count,
     body_of,
     client_of,
+    faults_in,
     json_response,
     json_rows,
     read_body,
@@ -34,7 +37,7 @@ _PATHS = ("/", "/embed", "/info", "/tokenize", "/similarity")
 _TYPES = {413: "validation", 429: "overloaded", 503: "unhealthy"}
 
 
-class _Truncation(BaseModel):
+class _Truncation(Body):
     truncate: bool | None = None
     truncation_direction: Literal["Right", "right"] | None = None
     prompt_name: str | None = None
@@ -49,10 +52,10 @@ class EmbedRequest(_Truncation):
 
     inputs: Annotated[Any, WithJsonSchema(INPUT)]
     normalize: bool = True
-    dimensions: Annotated[int, Field(strict=True, ge=1)] | None = None
+    dimensions: Count | None = None
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Body):
     """What ``POST /tokenize`` takes."""
 
     inputs: Annotated[Any, WithJsonSchema(INPUT)]
@@ -60,31 +63,33 @@ class TokenizeRequest(BaseModel):
     prompt_name: str | None = None
 
 
-class Comparison(BaseModel):
+class Comparison(Body):
     """A text, and those it is compared with."""
 
     source_sentence: str
     sentences: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS - 1)]
 
 
-class SimilarityRequest(BaseModel):
+class SimilarityRequest(Body):
     """What ``POST /similarity`` takes."""
 
     inputs: Comparison
     parameters: _Truncation | None = None
 
 
-class EitherRequest(BaseModel):
+class EitherRequest(EmbedRequest):
     """What ``POST /`` takes: what ``/embed`` does, or ``/similarity``."""
 
-    inputs: Annotated[Any, WithJsonSchema({"anyOf": [*INPUT["anyOf"], {"type": "object"}]})]
+    inputs: Annotated[
+        Any, WithJsonSchema({"anyOf": [*INPUT["anyOf"], Comparison.model_json_schema()]})
+    ]
 
 
 def router(served: Served) -> APIRouter:
     """The routes."""
     for path in _PATHS:
         served.faults.speaks(path, shape)
-    routes = APIRouter(tags=["text-embeddings-inference"])
+    routes = APIRouter(tags=["text-embeddings-inference"], responses=faults_in(shape))
     first = served.models.first
 
     @routes.post("/embed", openapi_extra=body_of(EmbedRequest))

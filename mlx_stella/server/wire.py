@@ -3,17 +3,32 @@
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mlx_stella.server.asked import MOST_TEXTS
-from mlx_stella.server.faults import RequestError
+from mlx_stella.server.faults import Fault, RequestError, Shape
 
-B = TypeVar("B", bound=BaseModel)
+
+class Body(BaseModel):
+    """A JSON object of a request. "0" is no number here, and 0 is not false."""
+
+    model_config = ConfigDict(strict=True)
+
+
+B = TypeVar("B", bound=Body)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+"""A whole number from 1 on; JSON's 256.0 is one."""
 
 _ROWS_AT_ONCE = 64
 """Vectors written at once; other requests are answered in between."""
@@ -78,10 +93,31 @@ def base64_of(vector: np.ndarray) -> str:
     return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[Body]) -> dict[str, Any]:
     """What the OpenAPI description says of a body that :func:`read_body` reads."""
     schema = model.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    whole = _inlined(schema, schema.get("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole}}}}
+
+
+def faults_in(shape: Shape) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI description says of answers that tell a fault."""
+    content = {"application/json": {"example": shape(Fault(400, "where: what; remedy: how"))}}
+    return {
+        "4XX": {"description": "The request cannot be answered as it is", "content": content},
+        "5XX": {"description": "The server cannot answer it now", "content": content},
+    }
+
+
+def _inlined(schema: Any, named: Mapping[str, Any]) -> Any:
+    """A schema with its own definitions in the places where it refers to them."""
+    if isinstance(schema, list):
+        return [_inlined(part, named) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(named[schema["$ref"].removeprefix("#/$defs/")], named)
+    return {name: _inlined(part, named) for name, part in schema.items() if name != "$defs"}
 
 
 def json_response(

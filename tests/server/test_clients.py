@@ -102,3 +102,16 @@ def test_a_client_gets_the_librarys_vectors(client, running):
     names = told.get("models", []) + told.get("running", [])
     assert all(name.startswith(running.model) for name in names)
     assert told.get("capabilities", ["embedding"]) == ["embedding"]
+
+
+def test_schemathesis_finds_no_fault_of_the_server(running, tmp_path):
+    """That a model has no prompt or size of a name, its description cannot say: 400 is right."""
+    folder = os.environ.get("MLX_STELLA_CLIENTS", "/nonexistent")
+    program = shutil.which("schemathesis", path=f"{folder}/schemathesis/bin")
+    if program is None:
+        pytest.skip("no schemathesis in $MLX_STELLA_CLIENTS/schemathesis")
+    words = ["run", f"{running.url}/openapi.json", "--max-examples", "20", "--seed", "1"]
+    words += ["--phases", "coverage,fuzzing", "--exclude-checks"]
+    words += ["positive_data_acceptance,allow_header_conformance"]
+    done = subprocess.run([program, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-5000:]
