@@ -31,6 +31,7 @@ from mlx_stella.cli import (
     models,
     search,
     serve,
+    service,
     similarity,
     status,
     verify,
@@ -77,6 +78,7 @@ app.command()(similarity.similarity)
 app.command()(index.index)
 app.command()(search.search)
 app.command()(serve.serve)
+app.command()(service.service)
 app.command()(status.status)
 app.command()(export.export)
 app.command("eval")(eval.evaluate)

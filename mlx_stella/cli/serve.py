@@ -3,6 +3,7 @@
 import contextlib
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,15 +102,10 @@ def serve(
     if not model:
         options.required(None)
     from mlx_stella.server import sockets
-    from mlx_stella.server.access import Access, is_loopback
+    from mlx_stella.server.access import Access
 
     keys = [key for key in api_key or () if key]
-    if not is_loopback(host) and not keys:
-        raise InputError(
-            "would be open to everybody in the network",
-            where=f"--host {host}",
-            remedy="--api-key, or a loopback address",
-        )
+    refuse_open(host, keys)
     aliases, indexes = _pairs("--alias", alias), _pairs("--index", index)
     stays = _seconds(keep_alive)
     with contextlib.ExitStack() as opened:
@@ -158,6 +154,22 @@ def serve(
             listening,
             protocol=Connection,
             tell=lambda: tell(f"mlx-stella: {models.first.name} is served at {', '.join(where)}"),
+        )
+
+
+def refuse_open(host: str, keys: Sequence[str] | None) -> None:
+    """Refuse to be reached from other machines without a key.
+
+    Raises:
+        InputError: that would be so.
+    """
+    from mlx_stella.server.access import is_loopback
+
+    if not is_loopback(host) and not any(keys or ()):
+        raise InputError(
+            "would be open to everybody in the network",
+            where=f"--host {host}",
+            remedy="--api-key, or a loopback address",
         )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from support import commands
 
 from mlx_stella.errors import InputError, StellaError
 from mlx_stella.server import service
@@ -151,6 +152,47 @@ def test_a_system_without_either_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StellaError, match="launchctl: not found; remedy: mlx-stella serve"):
         service.install(LaunchAgent(tmp_path), (), {})
+
+
+@pytest.fixture
+def user(tmp_path, fakes, monkeypatch):
+    """A home without a service; the command line, run in it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MLX_STELLA_API_KEY", raising=False)
+    return lambda run, *words, **options: run("service", *words, cwd=tmp_path, **options)
+
+
+def test_the_verb_installs_shows_and_removes(user, running, fakes, tmp_path):
+    words = ("--model", "a", "--port", str(running.port))
+    user(commands.succeed, "install", "--", *words)
+    file = service.of_this_system().file
+    assert service.of_this_system().state().arguments == words
+    fakes("\tpid = 4711\n" if sys.platform == "darwin" else "4711\n")
+    shown = user(commands.succeed, "status")
+    assert "Running:   yes, process 4711\n" in shown
+    assert f"Answers:   yes, at port {running.port}\n" in shown
+    assert f"Models:    {running.model} (loaded)\n" in shown
+    user(commands.succeed, "uninstall")
+    assert not file.exists()
+    fakes("", status=1)
+    assert "Installed: no\nRunning:   no\n" in user(commands.succeed, "status")
+
+
+def test_the_verb_refuses_what_would_fail_at_each_start(user, fakes, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for words, told in {
+        ("--model", "folder"): f"another folder; remedy: {tmp_path}/folder",
+        ("--model", "m", "--index", "a=b/c"): f"another folder; remedy: a={tmp_path}/b/c",
+        ("--model", "m", "--uds", "s"): "another folder",
+        ("--model", "m", "--port", "0"): "would differ from start to start",
+        ("--model", "m", "--host", "0.0.0.0"): "open to everybody in the network",
+    }.items():
+        assert told in user(commands.fail, "install", "--", *words)
+    assert "no model given" in user(commands.fail, "install", model="")
+    assert "only install takes options" in user(commands.fail, "status", "x")
+    status, _, error = user(commands.run, "install", "--", "--model", "m", "--nonsense")
+    assert status == 2 and "--nonsense" in error
+    assert not fakes.calls()
 
 
 def test_consent_is_spoken_of():
