@@ -27,6 +27,13 @@ def apple_batch_tokens(device_name: str) -> int:
     return 4096 if device_name.endswith(("Max", "Ultra")) else 2048
 
 
+def fit(longest: int, shortest: int, count: int, max_batch_tokens: int) -> bool:
+    """Whether so many rows, of lengths from the shortest to the longest, make one batch."""
+    cost = longest * count
+    is_full = shortest >= _LEAST_FILL * longest or cost <= _SMALL_BATCH_TOKENS
+    return is_full and cost <= max_batch_tokens
+
+
 def plan(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Group rows so that little is padded and no batch exceeds the budget.
 
@@ -45,10 +52,7 @@ def plan(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         if batches:
             batch = batches[-1]
-            longest = lengths[batch[0]]
-            cost = longest * (len(batch) + 1)
-            fits = lengths[row] >= _LEAST_FILL * longest or cost <= _SMALL_BATCH_TOKENS
-            if fits and cost <= max_batch_tokens:
+            if fit(lengths[batch[0]], lengths[row], len(batch) + 1, max_batch_tokens):
                 batch.append(row)
                 continue
         batches.append([row])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
 
-from mlx_stella.encoding.batching import plan
+from mlx_stella.encoding.batching import fit
 from mlx_stella.errors import StellaError
 
 PATIENCE = 8
@@ -21,6 +21,10 @@ class BacklogFullError(StellaError):
     """More waits for the model than there is room for; ``retry_after_ms`` later there may be."""
 
     retry_after_ms = 1000
+
+
+_LOOKAHEAD = 8
+"""A batch is chosen from so many times the texts that fit."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -112,8 +116,9 @@ class Backlog(Generic[W]):
         """What goes through the model next: requests of one group, and rows of each.
 
         Interactive requests go first, but bulk is not passed over more than ``PATIENCE`` times.
-        Clients take turns: each the oldest of its requests, or as much of it as fits, then each
-        the next one. The group is that of the client whose turn it is.
+        Clients take turns: each the oldest of its requests, then each the next one. The group is
+        that of the client whose turn it is. A batch is formed around the text whose turn it is, of
+        texts of about its length among those whose turn is near, so that little is padded.
 
         Returns:
             Rows that :func:`~mlx_stella.encoding.batching.plan` puts into at most so many batches
@@ -125,14 +130,15 @@ class Backlog(Generic[W]):
         own = next(iter(lane.values()))
         first = min((queue[0] for queue in own.values()), key=lambda request: request.number)
         found: list[tuple[W, int]] = []
-        total, room = 0, batches * first.budget
+        total, seen = 0, _LOOKAHEAD * batches * first.budget
         for request, row in _turns(lane, first.group):
             found.append((request, row))
             total += request.lengths[row]
-            if total >= room:
+            if total >= seen:
                 break
         lengths = [request.lengths[row] for request, row in found]
-        return self._remove(lane, found[: _fitting(lengths, first.budget, batches)])
+        chosen = _well_filled(lengths, first.budget, batches)
+        return self._remove(lane, [found[place] for place in chosen])
 
     def _next_lane(self) -> _Queues[W]:
         if self._interactive and not (self._bulk and self._passed_over >= PATIENCE):
@@ -148,7 +154,8 @@ class Backlog(Generic[W]):
         for client in dict.fromkeys(request.client for request in taken):
             lane[client] = lane.pop(client)  # behind all others
         for request, rows in taken.items():
-            del request.rows[-len(rows) :]
+            gone = set(rows)
+            request.rows = [row for row in request.rows if row not in gone]
             self.tokens -= sum(request.lengths[row] for row in rows)
             if not request.rows:
                 self._leave(request)
@@ -179,13 +186,46 @@ def _turns(lane: _Queues[W], group: Hashable) -> Iterator[tuple[W, int]]:
                 yield from ((request, row) for row in reversed(request.rows))
 
 
-def _fitting(lengths: Sequence[int], budget: int, batches: int) -> int:
-    """How many of the texts, from the first on, make no more batches than that; at least one."""
-    fits, beyond = 1, len(lengths) + 1
-    while beyond - fits > 1:
-        middle = (fits + beyond) // 2
-        if len(plan(lengths[:middle], budget)) <= batches:
-            fits = middle
-        else:
-            beyond = middle
-    return fits
+def _well_filled(lengths: Sequence[int], budget: int, batches: int) -> list[int]:
+    """Which texts go, of those that wait, in the order of their turns.
+
+    Each batch is a stretch of the texts by length, around the first that is in none yet; it grows
+    to the side that adds less padding, until it is full.
+
+    Returns:
+        Places in ``lengths``, ascending, that ``plan`` puts into at most so many batches.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    rank = {place: number for number, place in enumerate(order)}
+    left: list[int | None] = [lengths[place] for place in order]
+    for place in range(len(lengths)):
+        if not batches:
+            break
+        if left[rank[place]] is not None:
+            start, end = _stretch(left, rank[place], budget)
+            left[start:end] = [None] * (end - start)
+            batches -= 1
+    return [place for place in range(len(lengths)) if left[rank[place]] is None]
+
+
+def _stretch(left: Sequence[int | None], middle: int, budget: int) -> tuple[int, int]:
+    """Start and end of a batch around a place; ``left`` are lengths, descending, or None."""
+    start, end = middle, middle + 1
+    longest = shortest = left[middle] or 0
+    while True:
+        count = end - start + 1
+        longer = left[start - 1] if start else None
+        shorter = left[end] if end < len(left) else None
+        if longer is not None and not fit(longer, shortest, count, budget):
+            longer = None
+        if shorter is not None and not fit(longest, shorter, count, budget):
+            shorter = None
+        if longer is None and shorter is None:
+            return start, end
+        costs_less = shorter is None or (
+            longer is not None and (longer - longest) * (count - 1) <= longest - shorter
+        )
+        if longer is not None and costs_less:
+            start, longest = start - 1, longer
+        elif shorter is not None:
+            end, shortest = end + 1, shorter
