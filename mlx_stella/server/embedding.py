@@ -26,7 +26,8 @@ Receive = Callable[[], Awaitable[Any]]
 _SLICE_TEXTS, _SLICE_CHARACTERS = 64, 65_536
 """Tokenized at once; a question waits for no more of an upload."""
 
-_REMEMBERED_VECTORS = 4096
+_REMEMBERED = 1024
+"""Single texts whose vectors are kept: questions are asked again."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,13 @@ class Served:
         async with self.models.using(model, asked.keep_alive) as encoder:
             loaded = time.perf_counter()
             settings, prompt = settle(asked, suffix, encoder, self.default_prompt, self._on_long)
-            key = (model.name, model.revision, encoder.dtype, settings, tuple(asked.texts))
-            if (found := self._remembered.get(key)) is not None:
-                self._remembered.move_to_end(key)
-                self.metrics.cached.inc(len(asked.texts))
-                return found
+            key = None
+            if len(asked.texts) == 1 and asked.goes_first:
+                key = (model.name, model.revision, encoder.dtype, settings, asked.texts[0])
+                if found := self._remembered.get(key):
+                    self._remembered.move_to_end(key)
+                    self.metrics.cached.inc()
+                    return found
             prepared = await self._prepare(encoder, asked, settings)
             tokenized = time.perf_counter()
             self.metrics.tokenize_seconds.observe(tokenized - loaded)
@@ -152,9 +155,9 @@ class Served:
         ]
         self.metrics.truncated_texts.inc(len(cut))
         embedded = Embedded(job.vectors, lengths, cut, prompt, model, seconds)
-        if len(asked.texts) == 1 and asked.goes_first:
+        if key is not None:
             self._remembered[key] = embedded
-            if len(self._remembered) > _REMEMBERED_VECTORS:
+            if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         return embedded
 

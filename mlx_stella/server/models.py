@@ -38,7 +38,7 @@ class ServedModel:
         checkpoint: what its directory says; nothing of its weights.
         revision: its commit on the Hub, "" where it is not known.
         is_pinned: it is loaded at the start and stays.
-        encoder: where it is in memory; ``loading``: while it is read.
+        encoder: where it is in memory; ``loading``: while it is read; ``timer``: until it goes.
         users: requests that need it there.
         used: when a request last did, by the loop's clock; ``keep_alive``: seconds from then on.
         created: when the server came to know it, in seconds since 1970.
@@ -54,6 +54,7 @@ class ServedModel:
     keep_alive: float
     encoder: Encoder | None = None
     loading: "asyncio.Task[None] | None" = None
+    timer: asyncio.TimerHandle | None = None
     users: int = 0
     used: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
@@ -197,13 +198,14 @@ class Models:
         return sum(model.weights_bytes for model in self.all if model.encoder)
 
     def _free_later(self, model: ServedModel) -> None:
+        if model.timer:
+            model.timer.cancel()
         if not model.is_pinned and model.keep_alive >= 0:
             loop = asyncio.get_running_loop()
-            loop.call_later(model.keep_alive, self._free_if_idle, model)
+            model.timer = loop.call_later(model.keep_alive, self._free_if_idle, model)
 
     def _free_if_idle(self, model: ServedModel) -> None:
-        is_idle = not model.users and time.monotonic() - model.used >= model.keep_alive - 0.001
-        if is_idle and model.encoder and self._worker.is_alive:
+        if model.encoder and not model.users and self._worker.is_alive:
             self._task = asyncio.ensure_future(self._free(model))
 
     async def _free(self, model: ServedModel) -> None:

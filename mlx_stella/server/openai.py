@@ -102,15 +102,14 @@ def headers_of(embedded: Embedded) -> dict[str, str]:
 
 
 async def _answer(embedded: Embedded, name: str, is_base64: bool) -> Response:
-    vectors = embedded.vector
-    rows = [
+    rows = (
         {
             "object": "embedding",
             "index": row,
             "embedding": base64_of(vector) if is_base64 else vector,
         }
-        for row, vector in enumerate(vectors)
-    ]
+        for row, vector in enumerate(embedded.vector)
+    )
     tokens = sum(embedded.tokens)
     rest = orjson.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
     body = b'{"object":"list","data":' + await json_rows(rows) + b"," + rest[1:]

@@ -2,10 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -128,14 +128,12 @@ def json_response(
     return Response(body, status, dict(headers or {}), "application/json")
 
 
-async def json_rows(rows: Sequence[Any] | np.ndarray) -> bytes:
+async def json_rows(rows: Iterable[Any]) -> bytes:
     """A JSON list of many vectors, or of objects that hold them; others are served meanwhile."""
-    parts = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
+    parts, remaining = [], iter(rows)
+    while some := list(islice(remaining, _ROWS_AT_ONCE)):
         parts.append(orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
-        if start + _ROWS_AT_ONCE < len(rows):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
     return b"[" + b",".join(parts) + b"]"
 
 
