@@ -42,7 +42,8 @@ def commands(page: str) -> list[Command]:
         words = shlex.split(line, comments=True)
         stdin = words[1] if words[:1] == ["cat"] else None
         for launcher in ("|", "--"):
-            words = words[words.index(launcher) + 1 :] if launcher in words else words
+            if launcher in words and words[0] != "mlx-stella":  # which has a -- of its own
+                words = words[words.index(launcher) + 1 :]
         words = words[: words.index(">")] if ">" in words else words
         if words and words[0] != "export":
             found.append(Command(page, line, tuple(words), stdin))
