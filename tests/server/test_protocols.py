@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -202,3 +203,13 @@ def test_an_unknown_model_is_told_in_each_shape(running, ask):
 def test_a_fault_is_one_sentence_in_the_protocols_shape(running, ask, path, body, words):
     status, answer, _ = ask(path, {"model": running.model, **body})
     assert status in (400, 404) and words in told(path, answer)
+
+
+def test_over_the_unix_socket_the_host_may_be_any(running, ask):
+    assert ask("/api/version", host="evil.example")[0] == 403
+    assert ask("/api/version", origin="https://evil.example")[0] == 403
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect(str(running.socket))
+        channel.sendall(b"GET /api/version HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: channel.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
