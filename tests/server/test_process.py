@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,24 +31,27 @@ def port() -> int:
         return free.getsockname()[1]
 
 
+@pytest.fixture
+def uds() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path has 104 bytes
+        yield Path(folder, "folder", "serve.sock")
+
+
 @contextlib.contextmanager
-def started(folder: Path, *arguments: str, model: str = MODEL) -> Iterator[subprocess.Popen]:
+def started(uds: Path, port: int, model: str = MODEL) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-m", "mlx_stella", "serve", "--model", model]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlx_stella", "serve", "--model", model, *arguments],
+        [*command, f"--port={port}", f"--uds={uds}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
-
-
-def socket_of(folder: Path) -> Path:
-    return folder / "mlx-stella" / "serve.sock"
 
 
 def get(port: int, path: str, host: str = "127.0.0.1") -> int | None:
@@ -83,9 +87,9 @@ def ask(connection: http.client.HTTPConnection, texts) -> dict:
     return json.loads(answer.read())
 
 
-def test_two_starts_at_once_a_kill_and_an_end_while_busy(tmp_path, port):
+def test_two_starts_at_once_a_kill_and_an_end_while_busy(uds, port):
     with contextlib.ExitStack() as stack:
-        both = [stack.enter_context(started(tmp_path, f"--port={port}")) for _ in range(2)]
+        both = [stack.enter_context(started(uds, port)) for _ in range(2)]
         wait_until_ready(port)
         end = time.monotonic() + 30
         while all(process.poll() is None for process in both) and time.monotonic() < end:
@@ -95,16 +99,16 @@ def test_two_starts_at_once_a_kill_and_an_end_while_busy(tmp_path, port):
         line = f"mlx-stella: port {port}: a server of mlx-stella is there; nothing to do\n"
         assert ended(second) == (0, line)
         assert get(port, "/health", "::1") in (200, None)  # None where there is no IPv6
-        mode = socket_of(tmp_path).stat().st_mode & 0o777
-        assert mode == 0o600 and socket_of(tmp_path).parent.stat().st_mode & 0o777 == 0o700
+        mode = uds.stat().st_mode & 0o777
+        assert mode == 0o600 and uds.parent.stat().st_mode & 0o777 == 0o700
         first.kill()
         first.wait()
-        assert socket_of(tmp_path).exists()
+        assert uds.exists()
 
-        process = stack.enter_context(started(tmp_path, f"--port={port}"))
+        process = stack.enter_context(started(uds, port))
         wait_until_ready(port)
         with socket.socket(socket.AF_UNIX) as channel:
-            channel.connect(str(socket_of(tmp_path)))
+            channel.connect(str(uds))
             connection = http.client.HTTPConnection("localhost")
             connection.sock = channel
             assert len(ask(connection, "x")["data"]) == 1
@@ -130,10 +134,10 @@ def test_two_starts_at_once_a_kill_and_an_end_while_busy(tmp_path, port):
         assert answered == [200] * 3
         status, words = ended(process)
         assert status == 0 and words.count("\n") == 1 and "is served at" in words, words
-        assert not socket_of(tmp_path).exists()
+        assert not uds.exists()
 
 
-def test_a_port_that_another_program_has(tmp_path):
+def test_a_port_that_another_program_has(uds):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -142,22 +146,22 @@ def test_a_port_that_another_program_has(tmp_path):
                 other.accept()[0].close()
 
         threading.Thread(target=hang_up, daemon=True).start()
-        with started(tmp_path, f"--port={port}") as process:
+        with started(uds, port) as process:
             line = f"mlx-stella: port {port}: another program listens there; "
             assert ended(process) == (1, f"{line}remedy: --port, another one\n")
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path, port):
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path, uds, port):
     broken = shutil.copytree(MODEL, tmp_path / "broken")
     (weights,) = broken.glob("*.safetensors")
     size = weights.stat().st_size
     with weights.open("r+b") as file:
         file.seek(size // 2)
         file.write(b"\xff" * (size - size // 2))  # NaN
-    with started(tmp_path, f"--port={port}", model=str(broken)) as process:
+    with started(uds, port, model=str(broken)) as process:
         status, words = ended(process)
         assert status == 1 and words.startswith("mlx-stella: ") and words.count("\n") == 1
-    with started(tmp_path, f"--port={port}", model="no-such-model") as process:
+    with started(uds, port, model="no-such-model") as process:
         status, words = ended(process)
         assert status == 1 and "no-such-model" in words and words.count("\n") == 1
 
@@ -173,8 +177,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("arguments, words", REFUSED, ids=lambda value: str(value)[:20])
-def test_what_cannot_be_served_is_one_line(tmp_path, monkeypatch, port, arguments, words):
+def test_what_cannot_be_served_is_one_line(tmp_path, port, arguments, words):
     from support.commands import fail
 
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert words in fail("serve", "--port", str(port), *arguments, cwd=tmp_path, model=MODEL)
