@@ -1,8 +1,8 @@
 """``mlx-stella serve``: one warm model for every program on this machine."""
 
 import contextlib
+import os
 import re
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,12 +99,13 @@ def serve(
 ) -> None:
     """Serve models to other programs over HTTP, as OpenAI and Ollama do, until it is ended."""
     require("serve")
-    if not model:
+    models_named = _unsplit(model, "MLX_STELLA_MODEL")
+    if not models_named:
         options.required(None)
     from mlx_stella.server import sockets
     from mlx_stella.server.access import Access
 
-    keys = [key for key in api_key or () if key]
+    keys = [key for key in _unsplit(api_key, "MLX_STELLA_API_KEY") if key]
     refuse_open(host, keys)
     aliases, indexes = _pairs("--alias", alias), _pairs("--index", index)
     stays = _seconds(keep_alive)
@@ -136,7 +137,7 @@ def serve(
         from mlx_stella.server.run import run
 
         models = Models(
-            model or [],
+            models_named,
             aliases=aliases,
             dtype=dtype,
             memory_limit=memory_limit,
@@ -147,14 +148,19 @@ def serve(
         )
         access = Access.of(bind=host, hosts=allow_host or (), origins=allow_origin or (), keys=keys)
         where = sockets.urls(listening)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        run(
-            create_app(served, access),
-            served,
-            listening,
-            protocol=Connection,
-            tell=lambda: tell(f"mlx-stella: {models.first.name} is served at {', '.join(where)}"),
-        )
+        try:
+            run(
+                create_app(served, access),
+                served,
+                listening,
+                protocol=Connection,
+                tell=lambda: tell(
+                    f"mlx-stella: {models.first.name} is served at {', '.join(where)}"
+                ),
+            )
+        except SystemExit as end:
+            if end.code != 143:  # SIGTERM, which is handed on once all that was asked is answered
+                raise
 
 
 def refuse_open(host: str, keys: Sequence[str] | None) -> None:
@@ -171,6 +177,15 @@ def refuse_open(host: str, keys: Sequence[str] | None) -> None:
             where=f"--host {host}",
             remedy="--api-key, or a loopback address",
         )
+
+
+def _unsplit(given: list[str] | None, variable: str) -> list[str]:
+    """What was given, where an environment variable is one value, whatever blanks it has.
+
+    The parser of options takes it for several.
+    """
+    whole = os.environ.get(variable, "")
+    return [whole] if given and given == whole.split() else given or []
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -57,6 +57,10 @@ def _tell_faults(app: FastAPI, served: Served) -> None:
     app.add_exception_handler(StellaError, told)
 
 
+_REFUSED = {401: "key", 403: "host_or_origin", 413: "body", 415: "content_type"}
+"""By the guard; the backlog counts what it refuses itself."""
+
+
 class Counted:
     """Counts requests by route and status, and times them. Pure ASGI: any other kind of middleware
     would keep a client's leaving from whoever waits for it."""
@@ -80,4 +84,6 @@ class Counted:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, code).inc()
+            if code in _REFUSED:
+                self._metrics.rejected.labels(_REFUSED[code]).inc()
             self._metrics.request_seconds.observe(time.perf_counter() - start)

@@ -18,7 +18,7 @@ from mlx_stella.server.asked import MOST_TOKENS, Asked, settle
 from mlx_stella.server.faults import Faults, RequestError, Shape
 from mlx_stella.server.metrics import Metrics
 from mlx_stella.server.models import Models, ServedModel
-from mlx_stella.server.worker import GoneError, Job, Worker
+from mlx_stella.server.worker import GoneError, Job, StoppingError, Worker
 
 Receive = Callable[[], Awaitable[Any]]
 """ASGI's: after the body it tells when the client has left."""
@@ -90,8 +90,8 @@ class Served:
             for goes_first in (True, False)
         }
         self._remembered: OrderedDict[Any, Embedded] = OrderedDict()
-        self.failure: BaseException | None = None
-        self.on_start: Callable[[BaseException | None], None] = lambda failure: None
+        self.failure: Exception | None = None
+        self.on_start: Callable[[Exception | None], None] = lambda failure: None
 
     async def start(self) -> None:
         """Start the worker, and have it load the first model, which nobody waits for here."""
@@ -103,14 +103,16 @@ class Served:
         try:
             async with self.models.using(self.models.first):
                 pass
-        except BaseException as error:
+        except StoppingError:
+            return
+        except Exception as error:
             self.failure = error
         self.on_start(self.failure)
 
     async def stop(self) -> None:
         """End, once all that waits is computed."""
         await self.worker.stop()
-        await self._starting
+        self._starting.cancel()
         for pool in self._tokenizers.values():
             pool.shutdown()
 

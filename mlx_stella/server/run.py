@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import resource
-import signal
 import socket
 from collections.abc import Callable, Sequence
 
@@ -29,7 +28,7 @@ def run(
     protocol: type[asyncio.Protocol] | None = None,
     tell: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; what is in flight by then is answered.
+    """Serve until SIGINT, or SIGTERM, which is handed on; what is in flight by then is answered.
 
     Args:
         protocol: how a connection is read; uvicorn's own by default.
@@ -52,14 +51,13 @@ def run(
     )
     server = uvicorn.Server(config)
 
-    def started(failure: BaseException | None) -> None:
+    def started(failure: Exception | None) -> None:
         if failure is None:
             tell()
         else:
             server.should_exit = True
 
     served.on_start = started
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what uvicorn hands on when it has ended
     with contextlib.suppress(KeyboardInterrupt):
         server.run(list(sockets))
     if served.failure is not None:

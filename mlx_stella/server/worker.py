@@ -5,6 +5,7 @@ in an event loop, which is told of all requests that a batch has finished at onc
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ MOST_BYTES = 1_000_000_000
 """What may wait: minutes of work. A client that is refused loses what it was about to store."""
 
 _MOST_WAIT_MS = 120_000
+_PATIENCE_S = 10.0
 
 
 class StoppingError(StellaError):
@@ -98,12 +100,14 @@ class Worker:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End, once all that waits is computed."""
+        """End, once all that waits is computed; a model that is still loaded, or even downloaded,
+        is not waited for any longer than that.
+        """
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, _PATIENCE_S)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Have the thread call a function between two batches, before all that waits."""
@@ -126,6 +130,7 @@ class Worker:
             try:
                 self._backlog.add(job)
             except BacklogFullError as error:
+                self._metrics.rejected.labels("backlog_full").inc()
                 waiting_ms = 1000 * self._backlog.tokens / max(self._tokens_per_second, 1.0)
                 error.retry_after_ms = int(min(max(waiting_ms / 2, 1000), _MOST_WAIT_MS))
                 raise
@@ -200,7 +205,8 @@ class Worker:
 
     def _tell(self, ended: _Done) -> None:
         if ended:
-            self._loop.call_soon_threadsafe(_settle, ended)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
+                self._loop.call_soon_threadsafe(_settle, ended)
 
 
 def _called(function: Callable[[], Any], future: "asyncio.Future[Any]") -> tuple[Any, Any, Any]:

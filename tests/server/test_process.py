@@ -1,4 +1,4 @@
-"""Servers as processes: two starts at once, a port that is taken, killed, asked to end while busy."""
+"""Servers as processes: two starts at once, ports that are taken, killed, ended while busy."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""The thread that owns the model: a bad text harms itself alone, the client that left costs no more,
+"""The thread that owns the model: a bad text harms itself alone, a client that left costs nothing,
 models come and go as they are needed."""
 
 import asyncio
