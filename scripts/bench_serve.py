@@ -28,7 +28,7 @@ from mlx_stella.cli.texts import read_records
 
 CLIENTS = 64
 ROUNDS = 3
-QUESTIONS = 100
+QUESTIONS = 50
 
 
 def drawn(corpus: Sequence[str]) -> Iterator[str]:
@@ -115,15 +115,17 @@ async def single_texts(connect, model, texts, count: int) -> None:
 
 
 async def question_during_upload(connect, texts, count: int) -> None:
-    uploading, asking = await connect(), await connect()
+    asking = await connect()
     quiet = sorted([await seconds(asking.embed(next(texts))) for _ in range(QUESTIONS)])
     batch = median(
         [await seconds(asking.embed(list(itertools.islice(texts, 20)))) for _ in range(9)]
     )
 
+    uploading = await connect()
+
     async def upload() -> None:
-        for _ in range(0, count, 2000):
-            await uploading.embed(list(itertools.islice(texts, 2000)), priority="bulk")
+        for _ in range(0, count, 1000):
+            await uploading.embed(list(itertools.islice(texts, 1000)), priority="bulk")
 
     running, busy = asyncio.create_task(upload()), []
     while not running.done():
@@ -168,7 +170,9 @@ async def run(arguments: argparse.Namespace, port: int, process: int) -> None:
     texts = drawn(corpus)
 
     async def connect() -> Client:
-        return await Client(port, arguments.model).open()
+        name = os.path.basename(arguments.model)  # of a directory, as the server lists it
+        is_directory = os.path.isdir(arguments.model)
+        return await Client(port, name if is_directory else arguments.model).open()
 
     for _ in range(600):
         try:
