@@ -39,7 +39,7 @@ Prepared.join(cls, parts)
 Prepared.lengths
 Index.create(cls, uri, model, *, dim=None, chunk_tokens=None, overlap=None, dtype=None,
     memory_limit=None, exist_ok=False)
-Index.export(self, output)
+Index.export(self, output, *, overwrite=False)
 Index.is_new
 Index.manifest
 Index.model

@@ -47,6 +47,7 @@ def embed(
             "Parquet parts, resumable.",
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
     prompt_name: Annotated[
         str | None,
         typer.Option(help="A prompt that `info` lists, such as s2p_query (default: none)."),
@@ -83,10 +84,14 @@ def embed(
             raise InputError(
                 "parts are made of a file", where=output, remedy="--input, no arguments"
             )
+        if overwrite:
+            raise InputError(
+                "parts are added to, not replaced", where=output, remedy="drop --overwrite"
+            )
         embed_folder(input, field, output, options.required(model), dtype, memory_limit, choice)
         return
     path = None if output is None else Path(output)
-    check_output(path, input)
+    check_output(path, input, overwrite)
     records = read_records(texts, input, field, keeps_fields=path is None or path.suffix != ".npy")
 
     from mlx_stella import load
@@ -95,4 +100,5 @@ def embed(
     with progress_bar("Embedding", len(records)) as progress:
         rows = [record.text for record in records]
         blocks = encoder.encode_stream(rows, progress=progress, **choice)
-        write_vectors(path, records, blocks, encoder.default_dim if dim is None else dim)
+        dim = encoder.default_dim if dim is None else dim
+        write_vectors(path, records, blocks, dim, overwrite)

@@ -321,17 +321,18 @@ class Index:
         """
         return status_of(self._store, self.manifest)
 
-    def export(self, output: StrPath) -> int:
+    def export(self, output: StrPath, *, overwrite: bool = False) -> int:
         """Write all passages and vectors to a .parquet file, or .npy with a .rows.jsonl beside it.
 
         Returns:
             The number of rows.
 
         Raises:
-            InputError: the ending is another, or the file would lie in the index.
+            InputError: the ending is another, a file is there and ``overwrite`` is false, or the
+                file would lie in the index.
             OutputError: it cannot be written.
         """
-        return export(self._store, self.manifest.dim, Path(output))
+        return export(self._store, self.manifest.dim, Path(output), overwrite)
 
     def _model_for_writing(self, made: IndexManifest | None) -> Encoder:
         """The model in the index's dtype; one that was loaded to search may be of another."""

@@ -85,10 +85,15 @@ def test_the_input_is_never_overwritten(tmp_path):
     assert "kept" in (tmp_path / "a.jsonl").read_text()
 
 
-def test_an_output_that_is_a_link_stays_one(tmp_path):
-    (tmp_path / "link.npy").symlink_to("real.npy")
-    processes.succeed("embed", "a", "--output", "link.npy", cwd=tmp_path)
-    assert (tmp_path / "link.npy").is_symlink() and np.load(tmp_path / "real.npy").shape[0] == 1
+def test_a_file_is_replaced_only_where_that_was_said(tmp_path):
+    arguments = ("embed", "a", "--output", "out.npy")
+    (tmp_path / "out.npy").write_text("mine")
+    assert "out.npy: exists; remedy: another name, or --overwrite" in fail(*arguments, cwd=tmp_path)
+    assert (tmp_path / "out.npy").read_text() == "mine"
+    succeed(*arguments, "--overwrite", cwd=tmp_path)
+    assert np.load(tmp_path / "out.npy").shape[0] == 1
+    parts = ("--input", "a.txt", "--output", "parts/")
+    assert "drop --overwrite" in fail("embed", *parts, "--overwrite", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -176,7 +181,8 @@ def test_output_that_cannot_be_written(tmp_path, output, pattern):
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
     """A file size limit stands for the full disk: the write fails in the middle."""
     (tmp_path / "out.npy").write_bytes(b"earlier result")
-    script = f"ulimit -f 8; trap '' XFSZ; exec {COMMAND} embed a b c --dim 8192 --output out.npy"
+    embed = f"{COMMAND} embed a b c --dim 8192 --output out.npy --overwrite"
+    script = f"ulimit -f 8; trap '' XFSZ; exec {embed}"
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,

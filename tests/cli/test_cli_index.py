@@ -117,13 +117,18 @@ def test_export(made, tmp_path):
     assert "lies in the index" in fail("export", "idx", "--output", "idx/v.npy", cwd=made)
 
 
-def test_export_leaves_other_files_alone(made, tmp_path):
+@pytest.mark.parametrize("name", ["notes.parquet", "notes.npy", "notes.rows.jsonl"])
+def test_export_replaces_a_file_only_where_that_was_said(made, tmp_path, name):
     (tmp_path / "notes.jsonl").write_text("what was indexed")
-    (tmp_path / "link.npy").symlink_to("vectors.npy")
-    succeed("export", "idx", "--output", str(tmp_path / "notes.npy"), cwd=made)
-    succeed("export", "idx", "--output", str(tmp_path / "link.npy"), cwd=made)
+    (tmp_path / name).write_text("mine")
+    output = tmp_path / ("notes.parquet" if name == "notes.parquet" else "notes.npy")
+    error = fail("export", "idx", "--output", str(output), cwd=made)
+    assert f"{tmp_path / name}: exists; remedy: another name, or --overwrite\n" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["notes.jsonl", name])
+    assert (tmp_path / name).read_text() == "mine"
+    succeed("export", "idx", "--output", str(output), "--overwrite", cwd=made)
+    assert (tmp_path / name).read_bytes() != b"mine"
     assert (tmp_path / "notes.jsonl").read_text() == "what was indexed"
-    assert (tmp_path / "link.npy").is_symlink() and (tmp_path / "vectors.npy").is_file()
 
 
 def test_what_is_refused(made, tmp_path, copy_of):

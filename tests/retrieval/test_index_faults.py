@@ -248,7 +248,7 @@ def test_an_export_to_a_full_disk(original, tmp_path, output):
 
 def test_targets_that_cannot_be_written_to(folder, monkeypatch):
     for output in ("nowhere/rows.parquet", "notes/a.md/rows.npy"):
-        assert "could not be written" in fail("export", "idx", "--output", output, cwd=folder)
+        assert "is no folder; remedy" in fail("export", "idx", "--output", output, cwd=folder)
     assert "no folder that can be read" in fail("index", "notes", "--to", "notes/a.md", cwd=folder)
     before, system = contents(folder / "idx"), os.open
 
