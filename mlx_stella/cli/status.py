@@ -9,6 +9,8 @@ import typer
 
 from mlx_stella.cli.terminal import say, say_json
 
+_LISTED = 10
+
 
 def status(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
@@ -27,6 +29,7 @@ def status(
         "gone": [(key, "no longer there") for key in found.gone],
         "failed": [(note.key, note.reason) for note in found.failed],
         "skipped": [(note.key, note.reason) for note in found.skipped],
+        "bad_rows": [(note.key, note.reason) for note in found.bad_rows],
         "empty": [(key, "no words in it; a scan?") for key in found.empty],
     }
     if as_json:
@@ -43,6 +46,9 @@ def status(
     say(f"Done:    {len(found.done)} files")
     for name, entries in lists.items():
         if entries:
-            say(f"{name.capitalize() + ':':8} {len(entries)} files")
-        for key, reason in entries:
+            files = len({key for key, _ in entries})
+            say(f"{name.replace('_', ' ').capitalize() + ':':8} {files} files")
+        for key, reason in entries[:_LISTED]:
             say(f"    {key.name or key.root}: {reason}")
+        if len(entries) > _LISTED:
+            say(f"    {len(entries) - _LISTED} more; --json lists them")

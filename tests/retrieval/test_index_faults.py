@@ -78,10 +78,10 @@ def test_one_bad_file_never_stops_a_run(tmp_path, monkeypatch, where, error):
     owner, name = (chunking.Chunker, "chunks") if "." in where else (reading, where)
     works = getattr(owner, name)
 
-    def raising(*arguments):
+    def raising(*arguments, **options):
         if "mate" in repr(arguments) or "b.jsonl" in str(arguments[0]):
             raise error("odd\nbytes")
-        return works(*arguments)
+        return works(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, raising)
