@@ -52,7 +52,7 @@ def embed_folder(
     ranks = launched()
     source = InputFile(Path(input), field)
     made = manifest.read(folder)
-    encoder = load_recorded(model, made.origin if made else None, dtype, memory_limit)
+    encoder = load_recorded(model, made.origin if made else None, dtype, memory_limit, where=output)
     label = "Embedding" if ranks.size == 1 else f"rank {ranks.rank}"
     with ExitStack() as stack:
         report = embed_file(

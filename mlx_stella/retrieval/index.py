@@ -345,7 +345,8 @@ class Index:
 
     def _load(self, made: IndexManifest | None, dtype: str | None) -> Encoder:
         origin = made.origin if made else None
-        return load_recorded(self._model_name(made), origin, dtype, self._memory_limit)
+        name, limit = self._model_name(made), self._memory_limit
+        return load_recorded(name, origin, dtype, limit, where=self.uri)
 
     def _model_name(self, made: IndexManifest | None) -> str:
         """What the model is loaded by, and recorded as."""

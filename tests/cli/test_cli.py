@@ -196,6 +196,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     assert (tmp_path / "out.npy").read_bytes() == b"earlier result"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_behind_stdout_has_a_remedy():
+    script = f"{COMMAND} models > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
+    line = b"mlx-stella: No space left on device; remedy: free some space and run it again\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
 def test_a_reader_that_goes_away():
     script = f"{COMMAND} embed {'text ' * 200} --dim 8192 | head -c 100"
     done = subprocess.run(
