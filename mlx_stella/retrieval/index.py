@@ -328,8 +328,7 @@ class Index:
             The number of rows.
 
         Raises:
-            InputError: the ending is another, a file is there and ``overwrite`` is false, or the
-                file would lie in the index.
+            InputError: the ending is another, a file is there, or it would lie in the index.
             OutputError: it cannot be written.
         """
         return export(self._store, self.manifest.dim, Path(output), overwrite)
@@ -344,9 +343,8 @@ class Index:
             return self._encoder
 
     def _load(self, made: IndexManifest | None, dtype: str | None) -> Encoder:
-        origin = made.origin if made else None
-        name, limit = self._model_name(made), self._memory_limit
-        return load_recorded(name, origin, dtype, limit, where=self.uri)
+        name, origin = self._model_name(made), made.origin if made else None
+        return load_recorded(name, origin, dtype, self._memory_limit, where=self.uri)
 
     def _model_name(self, made: IndexManifest | None) -> str:
         """What the model is loaded by, and recorded as."""
