@@ -51,7 +51,7 @@ def load(
     blas.warn_if_slow()
     source = hub.resolve(name, revision)
     entry = source.entry
-    checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
+    checkpoint = open_checkpoint(source.directory, entry)
     if entry and entry.licence_notice:
         warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
     if checkpoint.is_quantized and not stays_packed():

@@ -23,6 +23,8 @@ class Entry:
         max_seq_length: tokens per text by default.
         query_prompt: name of the prompt that ``encode_query`` uses, if any; for people to read.
         prompts: named prompts that the repository does not ship itself.
+        prefix_sizes: how many of a vector's numbers it was trained to be cut to (Matryoshka), as
+            its card says; of others nothing is known.
         licence_notice: said once when the model is loaded.
         package: a Python package that carries the model in its folder ``model``.
     """
@@ -36,6 +38,7 @@ class Entry:
     query_prompt: str | None = None
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
+    prefix_sizes: tuple[int, ...] = ()
     licence_notice: str | None = None
     package: str | None = None
 

@@ -4,8 +4,9 @@ $ mlx-stella embed hello --model all-minilm-l6-v2
 {"text": "hello", "embedding": [-0.0627717748, 0.0549587756, 0.0521648079, ...]}
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -17,6 +18,8 @@ from mlx_stella.cli.vector_files import check_output, write_vectors
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mlx_stella.encoding.settings import EncodeOptions
 
 
@@ -59,6 +62,7 @@ def embed(
         str | None, typer.Option(help="A task in a sentence, for models trained with instructions.")
     ] = None,
     dim: options.Dim = None,
+    truncate_dim: options.TruncateDim = None,
     normalize: Annotated[bool, typer.Option(help="Vectors of unit length.")] = True,
     dtype: options.Dtype = None,
     memory_limit: options.MemoryLimit = None,
@@ -75,6 +79,7 @@ def embed(
         "prompt": prompt,
         "instruction": instruction,
         "dim": dim,
+        "truncate_dim": truncate_dim,
         "normalize": normalize,
         "max_length": max_length,
         "on_long": on_long,
@@ -97,8 +102,9 @@ def embed(
     from mlx_stella import load
 
     encoder = load(options.required(model), dtype=dtype, memory_limit=memory_limit)
+    settings = encoder.settings(**choice)
+    (width,) = settings.widths
     with progress_bar("Embedding", len(records)) as progress:
         rows = [record.text for record in records]
-        blocks = encoder.encode_stream(rows, progress=progress, **choice)
-        dim = encoder.default_dim if dim is None else dim
-        write_vectors(path, records, blocks, dim, overwrite)
+        blocks = encoder.encode_stream(rows, settings=settings, progress=progress)
+        write_vectors(path, records, cast("Iterator[np.ndarray]", blocks), width, overwrite)

@@ -33,6 +33,7 @@ def index(
     ],
     model: options.Model = None,
     dim: options.Dim = None,
+    truncate_dim: options.TruncateDim = None,
     glob: Annotated[
         list[str] | None, typer.Option(help="Only files of such names, '*.md' say; repeatable.")
     ] = None,
@@ -62,6 +63,7 @@ def index(
         to,
         model,
         dim=dim,
+        truncate_dim=truncate_dim,
         chunk_tokens=chunk_tokens,
         overlap=overlap,
         dtype=dtype,

@@ -26,7 +26,7 @@ def _facts(model: str) -> Iterator[tuple[str, object]]:
     from mlx_stella.loading import default_dtype
 
     source = hub.resolve(model)
-    checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)
+    checkpoint = open_checkpoint(source.directory, source.entry)
     prompts, files, dtype = checkpoint.prompts, checkpoint.files, default_dtype()
 
     yield "directory", checkpoint.directory

@@ -32,6 +32,10 @@ Dim = Annotated[
     int | None,
     typer.Option("--dim", help="Size of the vectors; `info` lists them, and the default."),
 ]
+TruncateDim = Annotated[
+    int | None,
+    typer.Option("--truncate-dim", help="Keep this many numbers of each vector, the first ones."),
+]
 Dtype = Annotated[
     Literal["float16", "bfloat16", "float32"] | None,
     typer.Option(

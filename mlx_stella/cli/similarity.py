@@ -17,11 +17,12 @@ def similarity(
     b: Annotated[str, typer.Argument(metavar="B", help="Another.", show_default=False)],
     model: options.Model = None,
     dim: options.Dim = None,
+    truncate_dim: options.TruncateDim = None,
     dtype: options.Dtype = None,
 ) -> None:
     """Print the similarity of two texts, embedded without a prompt."""
     from mlx_stella import load
 
     encoder = load(options.required(model), dtype=dtype)
-    first, second = encoder.encode([a, b], dim=dim)
+    first, second = encoder.encode([a, b], dim=dim, truncate_dim=truncate_dim)
     say(f"{encoder.similarity(first, second).item():.4f}")

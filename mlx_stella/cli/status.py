@@ -41,7 +41,10 @@ def status(
         say_json({"stamp": made.to_json(), **counts, **entries_of}, indent=1)
         return
     revision = f" at {made.origin.revision}" if made.origin.revision else ""
-    say(f"Model:   {made.origin.model}{revision}, {made.dtype}, {made.dim} dimensions")
+    dims = f"{made.dim} dimensions"
+    if made.truncate_dim is not None:
+        dims += f", the first {made.truncate_dim} of them"
+    say(f"Model:   {made.origin.model}{revision}, {made.dtype}, {dims}")
     say(f"Chunks:  {found.chunks}, of at most {made.chunk_tokens} tokens")
     say(f"Done:    {len(found.done)} files")
     for name, entries in lists.items():

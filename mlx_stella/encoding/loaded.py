@@ -5,6 +5,8 @@
 >>> vectors = model.run(prepared, settings)[1024]
 """
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import SupportsIndex
 
@@ -25,10 +27,11 @@ from mlx_stella.encoding.settings import (
     listed,
     one_of_on_long,
     one_or_several,
+    prefix_size,
     whole,
 )
 from mlx_stella.encoding.vectors import check_vectors
-from mlx_stella.errors import ConfigError, InputError
+from mlx_stella.errors import ConfigError, InputError, StellaWarning
 from mlx_stella.models import heads
 
 Backbone = Callable[[mx.array, mx.array | None], mx.array]
@@ -133,6 +136,7 @@ class LoadedModel:
         instruction: str | None = None,
         dim: int | None = None,
         dims: Sequence[int] | None = None,
+        truncate_dim: int | None = None,
         normalize: bool = True,
         max_length: int | None = None,
         on_long: OnLong = "truncate",
@@ -145,6 +149,9 @@ class LoadedModel:
                 in a sentence, wrapped as "Instruct: ...\\nQuery: ". At most one of the three.
             dim: size of the vectors, one of ``dims``; each is a Dense head of its own.
             dims: several sizes, from one forward pass.
+            truncate_dim: keep this many numbers of each vector, the first ones, cut before it is
+                normalised; not with ``dims``. A warning tells where the model is not known to be
+                trained for it.
             normalize: rows of unit length. If false, the vectors before any normalising.
             max_length: tokens per text, special ones and prompt included; at most the model's
                 positions. By default ``max_seq_length``.
@@ -165,7 +172,16 @@ class LoadedModel:
         budget = self._memory.batch_tokens(length)
         if max_batch_tokens is not None:
             budget = whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
-        return Settings(prefix, sizes, bool(normalize), length, on_long, budget, dims is not None)
+        by_size = dims is not None
+        kept = prefix_size(truncate_dim, sizes, by_size)
+        if kept not in (None, sizes[0], *self.checkpoint.prefix_sizes):
+            warnings.warn(
+                f"this model is not known to be trained for vectors that are cut to {kept} of "
+                f"{sizes[0]} numbers{_known(self.checkpoint.prefix_sizes)}",
+                StellaWarning,
+                stacklevel=level_of_the_caller(),
+            )
+        return Settings(prefix, sizes, bool(normalize), length, on_long, budget, by_size, kept)
 
     def prepare(
         self, texts: str | Iterable[str], settings: Settings, *, first: int = 0
@@ -205,7 +221,8 @@ class LoadedModel:
             done: told the texts and the tokens of each batch.
 
         Returns:
-            Size -> (N, size) float32, rows in the order of the texts, for each of the sizes.
+            Size -> (N, size) float32, rows in the order of the texts, for each of the sizes; of
+            vectors that are cut, for the size that is left.
 
         Raises:
             InputError: the settings cannot be used.
@@ -213,16 +230,18 @@ class LoadedModel:
         """
         settings = self._chosen(settings)
         lengths = prepared.lengths
-        found = {size: np.empty((len(lengths), size), np.float32) for size in settings.sizes}
+        found = {width: np.empty((len(lengths), width), np.float32) for width in settings.widths}
 
         def forward(rows: list[int]) -> list[mx.array]:
             ids = [prepared.ids[row] for row in rows]
-            return self._forward(ids, prepared.masked, settings.sizes, settings.normalize)
+            return self._forward(
+                ids, prepared.masked, settings.sizes, settings.normalize, settings.truncate_dim
+            )
 
         def take(rows: list[int], arrays: list[np.ndarray]) -> None:
-            for size, array in zip(settings.sizes, arrays, strict=True):
+            for width, array in zip(settings.widths, arrays, strict=True):
                 check_vectors(array, [prepared.first + row for row in rows], self.dtype)
-                found[size][rows] = array
+                found[width][rows] = array
             done(len(rows), sum(lengths[row] for row in rows))
 
         pipeline.run(plan(lengths, settings.budget), forward, take)
@@ -244,6 +263,7 @@ class LoadedModel:
             )
         # They may have been made by another model.
         one_or_several(None, settings.sizes, self.dims, self.default_dim)
+        prefix_size(settings.truncate_dim, settings.sizes, settings.by_size)
         self._whole_length("max_length", settings.max_length)
         return settings
 
@@ -256,9 +276,14 @@ class LoadedModel:
         return self._heads[size]
 
     def _forward(
-        self, ids: Sequence[Sequence[int]], masked: int, sizes: Sequence[int], normalize: bool
+        self,
+        ids: Sequence[Sequence[int]],
+        masked: int,
+        sizes: Sequence[int],
+        normalize: bool,
+        truncate_dim: int | None = None,
     ) -> list[mx.array]:
-        """One batch of token ids to (B, size) float32 for each size."""
+        """One batch of token ids to (B, size) float32 for each size, or what is left of it."""
         batch = pad(ids, masked, self.checkpoint)
         hidden_states = self._backbone(batch.input_ids, batch.attention_mask)
         pooled = heads.pool(hidden_states, batch.pooling_mask, self.checkpoint.pooling)
@@ -268,5 +293,19 @@ class LoadedModel:
             vector = pooled
             if weights is not None:
                 vector = heads.dense(pooled, *weights, self.checkpoint.heads[size].activation)
+            if truncate_dim is not None:
+                vector = heads.prefix(vector, truncate_dim)
             outputs.append(heads.normalize(vector) if normalize else vector)
         return outputs
+
+
+def _known(prefix_sizes: Sequence[int]) -> str:
+    return f", but to {', '.join(map(str, prefix_sizes))}" if prefix_sizes else ""
+
+
+def level_of_the_caller() -> int:
+    """Frames from a warning to the line outside this package that brought it about."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("mlx_stella."):
+        frame, level = frame.f_back, level + 1
+    return level
