@@ -67,7 +67,7 @@ class Encoder(LoadedModel):
         progress: OnProgress = None,
         **options: Unpack[AllOptions],
     ) -> np.ndarray | dict[int, np.ndarray]:
-        """Embed texts.
+        """Embed texts. Equal ones are computed once, where they are within some thousand.
 
         Args:
             texts: N strings, or one. An empty string has the vector of its special tokens.

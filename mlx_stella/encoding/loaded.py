@@ -7,6 +7,7 @@
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import SupportsIndex
 
@@ -19,7 +20,7 @@ from mlx_stella.encoding import pipeline, prepared
 from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.memory import Memory
 from mlx_stella.encoding.padding import pad
-from mlx_stella.encoding.prepared import Prepared
+from mlx_stella.encoding.prepared import Prepared, first_alike
 from mlx_stella.encoding.settings import (
     AllOptions,
     OnLong,
@@ -214,11 +215,11 @@ class LoadedModel:
         *,
         done: Callable[[int, int], None] = lambda texts, tokens: None,
     ) -> dict[int, np.ndarray]:
-        """Embed prepared texts; other threads wait until all of them are done.
+        """Embed prepared texts, equal ones once; other threads wait until all of them are done.
 
         Args:
             prepared: from :meth:`prepare`, with the same settings.
-            done: told the texts and the tokens of each batch.
+            done: told the texts and the tokens of each batch, with those that are equal to them.
 
         Returns:
             Size -> (N, size) float32, rows in the order of the texts, for each of the sizes; of
@@ -229,7 +230,9 @@ class LoadedModel:
             VectorError: the model gave a vector that is not finite, or is zero.
         """
         settings = self._chosen(settings)
-        lengths = prepared.lengths
+        lengths, alike = prepared.lengths, first_alike(prepared.ids)
+        times = Counter(alike)  # of each text that is computed, how often it is there
+        computed = list(times)
         found = {width: np.empty((len(lengths), width), np.float32) for width in settings.widths}
 
         def forward(rows: list[int]) -> list[mx.array]:
@@ -242,9 +245,13 @@ class LoadedModel:
             for width, array in zip(settings.widths, arrays, strict=True):
                 check_vectors(array, [prepared.first + row for row in rows], self.dtype)
                 found[width][rows] = array
-            done(len(rows), sum(lengths[row] for row in rows))
+            done(sum(times[row] for row in rows), sum(times[row] * lengths[row] for row in rows))
 
-        pipeline.run(plan(lengths, settings.budget), forward, take)
+        batches = plan([lengths[row] for row in computed], settings.budget)
+        pipeline.run([[computed[place] for place in batch] for batch in batches], forward, take)
+        copies = [row for row, first in enumerate(alike) if row != first]
+        for vectors in found.values():
+            vectors[copies] = vectors[[alike[row] for row in copies]]
         return found
 
     def _whole_length(self, name: str, value: SupportsIndex) -> int:

@@ -324,9 +324,9 @@ def test_lines_come_before_the_end():
     """The first window's lines are there while later ones are computed."""
     command = [COMMAND, "embed", "--dim", "256", "--model", STELLA]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdin.write(b"deep learning is fun\n" * 30_000)
+    process.stdin.writelines(b"deep learning is fun %d\n" % number for number in range(30_000))
     process.stdin.close()
-    assert json.loads(process.stdout.readline())["text"] == "deep learning is fun"
+    assert json.loads(process.stdout.readline())["text"] == "deep learning is fun 0"
     assert process.poll() is None
     process.kill()
     process.wait()
