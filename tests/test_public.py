@@ -46,7 +46,7 @@ Index.manifest
 Index.model
 Index.open(cls, uri, *, model=None, dtype=None, memory_limit=None)
 Index.read(self, what, lines=None)
-Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False)
+Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False, task=None)
 Index.similar(self, hit, *, top=10, filters=())
 Index.status(self)
 Index.update(self, paths, *, globs=(), fields=(), progress=None)

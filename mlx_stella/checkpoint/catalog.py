@@ -33,6 +33,7 @@ class Entry:
         prompts: named prompts that the repository does not ship itself.
         prefix_sizes: how many of a vector's numbers it was trained to be cut to (Matryoshka), as
             its card says; of others nothing is known.
+        absent_dims: sizes that its card names, and for which there are no weights.
         licence_notice: said once when the model is loaded.
         package: a Python package that carries the model in its folder ``model``.
     """
@@ -47,6 +48,7 @@ class Entry:
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     prefix_sizes: tuple[int, ...] = ()
+    absent_dims: tuple[int, ...] = ()
     licence_notice: str | None = None
     package: str | None = None
 
@@ -65,6 +67,7 @@ def _stella(alias: str, name: str, parameters: int) -> Entry:
         max_seq_length=512,
         query_prompt="s2p_query",
         former_repos=(f"dunzhang/{name}",),
+        absent_dims=(512,),
     )
 
 

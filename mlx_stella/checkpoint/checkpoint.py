@@ -53,6 +53,7 @@ class Checkpoint:
         max_seq_length: tokens per text by default; ``max_positions``: at most.
         similarity: "cosine" or "dot".
         prefix_sizes: how many of a vector's numbers it was trained to be cut to.
+        absent_dims: sizes that its card names, and for which there are no weights.
     """
 
     directory: Path
@@ -73,6 +74,7 @@ class Checkpoint:
     max_positions: int
     similarity: str
     prefix_sizes: tuple[int, ...]
+    absent_dims: tuple[int, ...]
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -233,6 +235,7 @@ def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
         max_positions=max_positions,
         similarity=modules.read_similarity(settings, settings_file),
         prefix_sizes=entry.prefix_sizes if entry else (),
+        absent_dims=entry.absent_dims if entry else (),
     )
 
 

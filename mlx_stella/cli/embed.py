@@ -61,6 +61,7 @@ def embed(
     instruction: Annotated[
         str | None, typer.Option(help="A task in a sentence, for models trained with instructions.")
     ] = None,
+    task: options.Task = None,
     dim: options.Dim = None,
     truncate_dim: options.TruncateDim = None,
     normalize: Annotated[bool, typer.Option(help="Vectors of unit length.")] = True,
@@ -93,7 +94,8 @@ def embed(
             raise InputError(
                 "parts are added to, not replaced", where=output, remedy="drop --overwrite"
             )
-        embed_folder(input, field, output, options.required(model), dtype, memory_limit, choice)
+        name = options.required(model)
+        embed_folder(input, field, output, name, dtype, memory_limit, choice, task)
         return
     path = None if output is None else Path(output)
     check_output(path, input, overwrite)
@@ -102,7 +104,7 @@ def embed(
     from mlx_stella import load
 
     encoder = load(options.required(model), dtype=dtype, memory_limit=memory_limit)
-    settings = encoder.settings(**choice)
+    settings = encoder.settings(**options.with_task(choice, task, encoder))
     (width,) = settings.widths
     with progress_bar("Embedding", len(records)) as progress:
         rows = [record.text for record in records]

@@ -34,6 +34,7 @@ def search(
             "repeatable, all must hold."
         ),
     ] = None,
+    task: options.Task = None,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="By words, too.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every vector.")] = False,
     as_json: Annotated[
@@ -49,7 +50,9 @@ def search(
 
     queries = _queries(query)
     opened = Index.open(index, model=model, dtype=dtype)
-    found = opened.search(queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact)
+    found = opened.search(
+        queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact, task=task
+    )
     nothing = "nothing found"
     if not any(found) and not opened.search(queries[0], top=1):
         nothing += ": the index is empty"

@@ -163,7 +163,7 @@ class LoadedModel:
         Raises:
             InputError: one of them cannot be used with this model.
         """
-        sizes = one_or_several(dim, dims, self.dims, self.default_dim)
+        sizes = one_or_several(dim, dims, self.checkpoint)
         prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
         check_text(prefix, "the prompt")
         length = self.max_seq_length
@@ -269,7 +269,7 @@ class LoadedModel:
                 f"settings are a {type(settings).__name__}", remedy="make them by model.settings()"
             )
         # They may have been made by another model.
-        one_or_several(None, settings.sizes, self.dims, self.default_dim)
+        one_or_several(None, settings.sizes, self.checkpoint)
         prefix_size(settings.truncate_dim, settings.sizes, settings.by_size)
         self._whole_length("max_length", settings.max_length)
         return settings

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex, TypedDict, get_args
 
+from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.errors import InputError
 
 OnLong = Literal["truncate", "error"]
@@ -85,7 +86,7 @@ def listed(texts: str | Iterable[str]) -> list[str]:
 
 
 def one_or_several(
-    dim: int | None, dims: Sequence[int] | None, known: Sequence[int], default: int
+    dim: int | None, dims: Sequence[int] | None, checkpoint: Checkpoint
 ) -> tuple[int, ...]:
     """The sizes that ``dim`` or ``dims`` ask for, among those a model has.
 
@@ -96,13 +97,14 @@ def one_or_several(
         raise InputError("give dim or dims, not both")
     if dims is not None and (isinstance(dims, (int, str)) or not list(dims)):
         raise InputError(f"dims is {dims!r}", remedy="a list of sizes, such as [256, 1024]")
+    default, known = checkpoint.default_dim, checkpoint.dims
     sizes = list(dims) if dims is not None else [default if dim is None else dim]
     for size in sizes:
         if size not in known or isinstance(size, float):
-            raise InputError(
-                f"this model has no vectors of {size} dimensions",
-                remedy=f"one of {', '.join(map(str, known))}",
-            )
+            fault = f"this model has no vectors of {size} dimensions"
+            if size in checkpoint.absent_dims:
+                fault += ": its card names them, but its repository has no weights for them"
+            raise InputError(fault, remedy=f"one of {', '.join(map(str, known))}")
     return tuple(int(size) for size in sizes)
 
 

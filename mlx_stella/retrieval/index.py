@@ -40,6 +40,7 @@ class SearchOptions(TypedDict, total=False):
     filters: Sequence[str]
     hybrid: bool
     exact: bool
+    task: str | None
 
 
 class Index:
@@ -232,6 +233,7 @@ class Index:
         filters: Sequence[str] = (),
         hybrid: bool = False,
         exact: bool = False,
+        task: str | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The passages that answer a question, best first.
 
@@ -242,12 +244,14 @@ class Index:
                 record; all must hold.
             hybrid: fuse the ranking by meaning with one by words.
             exact: look at every vector.
+            task: which query prompt, as in ``Encoder.encode_query``.
 
         Returns:
             Hits; for several questions a list of them each.
 
         Raises:
-            InputError: a question is empty, or a filter is not understood.
+            InputError: a question is empty, a filter is not understood, or no prompt belongs to
+                the task.
             StoreError: as :attr:`model`, or the index cannot be read.
         """
         questions = [query] if isinstance(query, str) else listed(query)
@@ -259,7 +263,7 @@ class Index:
             raise InputError(f"top is {top}", remedy="at least one hit")
         conditions = parse_filters(filters)
         prompts = self.model.checkpoint.prompts
-        prompt = prompts.choose(prompts.for_query(None), None, None)
+        prompt = prompts.choose(prompts.for_query(task), None, None)
         vectors = self.manifest.embedder(self.model, prompt)(questions)
         found = [
             ranking.search(self._store, words, vector, top, conditions, hybrid, exact)

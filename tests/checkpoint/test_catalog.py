@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import CHECKPOINTS, load_tiny
 
-from mlx_stella import Encoder, load
+from mlx_stella import Encoder, InputError, load
 from mlx_stella.checkpoint.catalog import MODELS, find, find_folder
 
 TEXTS = ["What is Deep Learning?", "", "green tea"]
@@ -68,6 +68,17 @@ def test_trained_prefixes_are_known_by_the_name(named):
         "all-MiniLM-L12-v2": (),
     }
     assert {name: named(name).checkpoint.prefix_sizes for name in sizes} == sizes
+
+
+@pytest.mark.parametrize("name", ["stella_en_1.5B_v5", "stella-400m"])
+def test_a_size_that_a_card_names_without_weights(tmp_path, name):
+    model = load(shutil.copytree(CHECKPOINTS / "tiny-stella-1.5b", tmp_path / name))
+    reason = "no vectors of 512 dimensions: its card names them, but its repository has no weights"
+    for choice in ({"dim": 512}, {"dims": [256, 512]}):
+        with pytest.raises(InputError, match=f"{reason} for them; remedy: one of 256, 768"):
+            model.settings(**choice)
+    with pytest.raises(InputError, match="no vectors of 300 dimensions; remedy"):
+        model.settings(dim=300)
 
 
 def test_a_head_with_tanh_of_the_hidden_size(copy_of):

@@ -343,6 +343,7 @@ def test_verify_and_demo_on_the_packaged_model(minilm_directory, tmp_path):
     assert output.count("Answer: ") == 2 and "Green tea has been consumed" in output
     output = processes.succeed("demo", "--model", "all-minilm-l6-v2", "--query", "green tea")
     assert len(json.loads(output.split("Embedding: ")[1])) == 384
+    assert "Vector: of unit length" in output
 
 
 def test_verify_fails_on_another_model_of_that_name(tmp_path):
