@@ -92,7 +92,8 @@ def demo(
         return
 
     example = retrieval_example(source.entry.alias if source.entry else None)
-    is_published = dim in (None, example.dim) and prompt_name == example.query_prompt
+    is_its_dim = dim in (None, example.dim or encoder.default_dim)
+    is_published = is_its_dim and prompt_name == example.query_prompt
     dim = example.dim if dim is None else dim
     queries = encoder.encode_query(example.queries, task=task, dim=dim)
     passages = encoder.encode_document(example.passages, dim=dim)
