@@ -11,7 +11,7 @@ from mlx_stella.checkpoint.checkpoint import open_checkpoint
 from mlx_stella.checkpoint.origin import Origin
 from mlx_stella.checkpoint.weights import DTYPES
 from mlx_stella.encoding.encoder import Encoder
-from mlx_stella.errors import InputError, ModelNotFoundError, StellaWarning
+from mlx_stella.errors import InputError, ModelNotFoundError, StellaWarning, StoreError
 from mlx_stella.machine import blas
 from mlx_stella.models.quantized import stays_packed
 
@@ -51,7 +51,7 @@ def load(
     blas.warn_if_slow()
     source = hub.resolve(name, revision)
     entry = source.entry
-    checkpoint = open_checkpoint(source.directory, entry.prompts if entry else None)
+    checkpoint = open_checkpoint(source.directory, entry)
     if entry and entry.licence_notice:
         warnings.warn(entry.licence_notice, StellaWarning, stacklevel=2)
     if checkpoint.is_quantized and not stays_packed():
@@ -65,7 +65,12 @@ def load(
 
 
 def load_recorded(
-    name: str, made: Origin | None, dtype: str | None, memory_limit: int | None = None
+    name: str,
+    made: Origin | None,
+    dtype: str | None,
+    memory_limit: int | None = None,
+    *,
+    where: object,
 ) -> Encoder:
     """Load the model that vectors were made with, at the commit it had then.
 
@@ -75,10 +80,19 @@ def load_recorded(
     Args:
         name: what to load; the commit is that of the recorded name, and of no other.
         made: the model that is recorded with the vectors; None where there are none yet.
+        where: they lie.
 
     Raises:
+        StoreError: it is another model of the Hub, which would have to be fetched first.
         As ``load``.
     """
+    is_other = made and made.revision and hub.repo_of(name) != hub.repo_of(made.model)
+    if is_other and not hub.is_here(name):
+        raise StoreError(
+            f"its vectors are of {made}, not of {name}, whose numbers mean other things",
+            where=where,
+            remedy="that model, or another place",
+        )
     if made and made.revision and name == made.model and not Path(name).is_dir():
         try:
             return load(name, revision=made.revision, dtype=dtype, memory_limit=memory_limit)

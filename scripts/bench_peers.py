@@ -52,6 +52,7 @@ from itertools import islice
 from operator import truediv
 from pathlib import Path
 from statistics import median
+from typing import BinaryIO
 
 REFERENCE = "sentence-transformers"  # where it runs, its vectors are the right ones
 OURS = "mlx-stella"
@@ -303,7 +304,7 @@ def print_table(results: dict) -> None:
         print(f"{row['device']}: {versions}")
 
 
-def plot(results: dict, path: Path) -> None:
+def plot(results: dict, file: BinaryIO, format: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")  # needs no display
@@ -319,10 +320,13 @@ def plot(results: dict, path: Path) -> None:
     memory.set(xlabel="seconds (engines take turns)", ylabel="resident MB", ylim=0)
     speed.legend()
     figure.suptitle("{cpu}, {cores} cores".format(**results["machine"]))
-    figure.savefig(path, dpi=150)
+    figure.savefig(file, dpi=150, format=format or None)
 
 
 def main() -> None:
+    from mlx_stella.errors import InputError  # the interpreters of the peers have no mlx_stella
+    from mlx_stella.files import output
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, metavar="MODEL_DIR")
     parser.add_argument("--texts", type=Path, required=True, help=".txt or BEIR corpus .jsonl")
@@ -333,7 +337,12 @@ def main() -> None:
     parser.add_argument("--mlx-embeddings-python", metavar="PY", help="python with mlx-embeddings")
     parser.add_argument("--json", type=Path, metavar="OUT")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="needs matplotlib")
+    parser.add_argument("--overwrite", action="store_true", help="replace what OUT names")
     args = parser.parse_args()
+    try:
+        output.check(*filter(None, (args.json, args.plot)), overwrite=args.overwrite)
+    except InputError as error:
+        parser.error(str(error))
     if not args.model.is_dir():
         parser.error(f"{args.model}: no such directory")
     if args.plot and importlib.util.find_spec("matplotlib") is None:
@@ -384,9 +393,11 @@ def main() -> None:
     }
     print_table(results)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        with output.writing(args.json, overwrite=args.overwrite) as (file,):
+            file.write(json.dumps(results, indent=2).encode() + b"\n")
     if args.plot:
-        plot(results, args.plot)
+        with output.writing(args.plot, overwrite=args.overwrite) as (file,):
+            plot(results, file, args.plot.suffix[1:])
 
 
 if __name__ == "__main__":

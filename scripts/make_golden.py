@@ -67,7 +67,10 @@ def main() -> None:
     # Not None, which would let sentence-transformers apply a model's default prompt unasked.
     parser.add_argument("--prompt", default="", help="prefix of every text (default: none)")
     parser.add_argument("--name", help="model name to store (default: Hub id or directory's name)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.npz")
     args = parser.parse_args()
+    if args.out.exists() and not args.overwrite:
+        parser.error(f"{args.out}: exists; remedy: another name, or --overwrite")
 
     ids, texts = zip(*islice(read_texts(args.texts), args.limit), strict=True)
     is_local = Path(args.model).is_dir()

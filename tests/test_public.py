@@ -29,23 +29,24 @@ Encoder.prepare(self, texts, settings, *, first=0)
 Encoder.prompts
 Encoder.run(self, prepared, settings, *, done=...)
 Encoder.settings(self, *, prompt_name=None, prompt=None, instruction=None, dim=None, dims=None,
-    normalize=True, max_length=None, on_long='truncate', max_batch_tokens=None)
+    truncate_dim=None, normalize=True, max_length=None, on_long='truncate', max_batch_tokens=None)
 Encoder.similarity(self, a, b)
 Encoder.tokenizer
-Settings(prefix, sizes, normalize, max_length, on_long, budget, by_size=False)
+Settings(prefix, sizes, normalize, max_length, on_long, budget, by_size=False, truncate_dim=None)
+Settings.widths
 Prepared(ids, untruncated_lengths, masked, first=0)
 Prepared.cut
 Prepared.join(cls, parts)
 Prepared.lengths
-Index.create(cls, uri, model, *, dim=None, chunk_tokens=None, overlap=None, dtype=None,
-    memory_limit=None, exist_ok=False)
-Index.export(self, output)
+Index.create(cls, uri, model, *, dim=None, truncate_dim=None, chunk_tokens=None, overlap=None,
+    dtype=None, memory_limit=None, exist_ok=False)
+Index.export(self, output, *, overwrite=False)
 Index.is_new
 Index.manifest
 Index.model
 Index.open(cls, uri, *, model=None, dtype=None, memory_limit=None)
 Index.read(self, what, lines=None)
-Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False)
+Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False, task=None)
 Index.similar(self, hit, *, top=10, filters=())
 Index.status(self)
 Index.update(self, paths, *, globs=(), fields=(), progress=None)

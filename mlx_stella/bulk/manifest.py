@@ -30,8 +30,9 @@ class Manifest:
         input, input_bytes, input_blake2b, field: the file, and its column.
         rows: of the input; part_rows: of each part but the last.
         origin: the model.
-        dim: the size of the vectors, which names the Dense head; dtype: what they were made in.
+        dim: the size of the Dense head's vectors; dtype: what they were made in.
         prompt, normalize, max_length, on_long: as in ``Settings``, where a prompt is a prefix.
+        truncate_dim: as there.
     """
 
     format: int
@@ -49,6 +50,12 @@ class Manifest:
     normalize: bool
     max_length: int
     on_long: str
+    truncate_dim: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.dim if self.truncate_dim is None else self.truncate_dim
 
     @property
     def parts(self) -> int:
@@ -96,6 +103,8 @@ def read(folder: Path) -> Manifest | None:
     for name, least in (("rows", 0), ("part_rows", 1), ("dim", 1)):
         if not least <= getattr(made, name) < 2**63:
             raise _damaged(path, f"{name} is {getattr(made, name)}")
+    if not 1 <= made.width <= made.dim:
+        raise _damaged(path, f"truncate_dim is {made.truncate_dim}")
     return made
 
 
@@ -146,6 +155,7 @@ def settle(
         normalize=settings.normalize,
         max_length=settings.max_length,
         on_long=settings.on_long,
+        truncate_dim=settings.truncate_dim,
     )
     if made is None:
         text = json.dumps(origin.to_json(wanted), indent=2) + "\n"

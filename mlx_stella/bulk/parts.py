@@ -64,7 +64,7 @@ def writing(folder: Path, number: int, manifest: Manifest) -> Iterator[Part]:
         [
             ("row", pa.int64()),
             ("id", pa.string()),
-            ("embedding", pa.list_(pa.float32(), manifest.dim)),
+            ("embedding", pa.list_(pa.float32(), manifest.width)),
         ]
     )
     with atomic.whole(_part(folder, number)) as (file,):
@@ -128,7 +128,7 @@ def read_vectors(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray
         table = parquet.read_table(_part(folder, number), columns=["row", "embedding"])
         rows.append(table["row"].to_numpy())
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
-        vectors.append(flat.reshape(-1, manifest.dim))
+        vectors.append(flat.reshape(-1, manifest.width))
     return np.concatenate(rows), np.concatenate(vectors)
 
 

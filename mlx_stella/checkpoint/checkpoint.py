@@ -16,6 +16,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mlx_stella.checkpoint import modules
+from mlx_stella.checkpoint.catalog import Entry
 from mlx_stella.checkpoint.modules import Head
 from mlx_stella.checkpoint.prompts import Prompts
 from mlx_stella.checkpoint.tensors import TensorFiles, find_tensors
@@ -51,6 +52,8 @@ class Checkpoint:
         prompts: named prefixes.
         max_seq_length: tokens per text by default; ``max_positions``: at most.
         similarity: "cosine" or "dot".
+        prefix_sizes: how many of a vector's numbers it was trained to be cut to.
+        absent_dims: sizes that its card names, and for which there are no weights.
     """
 
     directory: Path
@@ -70,6 +73,8 @@ class Checkpoint:
     max_seq_length: int
     max_positions: int
     similarity: str
+    prefix_sizes: tuple[int, ...]
+    absent_dims: tuple[int, ...]
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -168,12 +173,13 @@ class Checkpoint:
         return model
 
 
-def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -> Checkpoint:
+def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
     """Read and check everything but the weights.
 
     Args:
         directory: a checkpoint as downloaded.
-        prompts: named prompts to add where the repository has none of that name.
+        entry: what the catalogue knows of the model beside its files. Prompts of it are added
+            where the repository has none of that name.
 
     Raises:
         ConfigError: a file is missing or malformed, or asks for what is not implemented.
@@ -198,6 +204,7 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
         raise ConfigError(
             "truncation on the left is not implemented", where=backbone / "tokenizer_config.json"
         )
+    prompts = {**args.prompts, **(entry.prompts if entry else {})}
     max_positions = args.max_position_embeddings
     max_seq_length = text_config.get("max_seq_length")
     if max_seq_length is None:
@@ -223,10 +230,12 @@ def open_checkpoint(directory: Path, prompts: Mapping[str, str] | None = None) -
         heads=heads,
         default_dim=args.hidden_size if default_head is None else default_head,
         normalizes="Normalize" in folders,
-        prompts=modules.read_prompts(settings, settings_file, {**args.prompts, **(prompts or {})}),
+        prompts=modules.read_prompts(settings, settings_file, prompts),
         max_seq_length=int(min(max_seq_length, max_positions)),
         max_positions=max_positions,
         similarity=modules.read_similarity(settings, settings_file),
+        prefix_sizes=entry.prefix_sizes if entry else (),
+        absent_dims=entry.absent_dims if entry else (),
     )
 
 

@@ -51,13 +51,31 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> FoundM
     entry = catalog.find(text)
     if entry is None and not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
         raise ModelNotFoundError("no such directory or model", where=text, remedy=_hint(text))
-    repos = entry.repos if entry else (text,)
-    for repo in repos:
+    if (found := _here(text, revision)) is not None:
+        return found
+    return _local(_download(repo_of(text), revision), repo_of(text))
+
+
+def repo_of(name: str) -> str:
+    """The Hub id of a name that is no directory."""
+    entry = catalog.find(name)
+    return entry.repo if entry else name
+
+
+def is_here(name: str) -> bool:
+    """Whether :func:`resolve` would not have to ask the network."""
+    return os.path.isdir(os.path.expanduser(name)) or _here(name, None) is not None
+
+
+def _here(name: str, revision: str | None) -> FoundModel | None:
+    """A model in the Hub's cache or in an installed package."""
+    entry = catalog.find(name)
+    for repo in entry.repos if entry else (name,):
         if (directory := _cached(repo, revision)) is not None:
             return _local(directory, repo)
-    if revision is None and (directory := packaged(text)) is not None:
+    if revision is None and (directory := packaged(name)) is not None:
         return FoundModel(directory, entry, entry.repo if entry else None)
-    return _local(_download(repos[0], revision), repos[0])
+    return None
 
 
 def packaged(name: str) -> Path | None:

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 from mlx_stella.errors import StoreError
 
@@ -48,10 +48,18 @@ class Origin:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A dataclass with a field ``origin`` as JSON, where the origin's fields stand in its place."""
+    """A dataclass with a field ``origin`` as JSON, where the origin's fields stand in its place.
+
+    What has its default is left out, so that a field which a later version adds, with a default
+    that says how it was before, changes no record that was made without it.
+    """
     found: dict[str, Any] = {}
+    defaults = {field.name: field.default for field in fields(record)}
     for name, value in asdict(record).items():
-        found |= value if name == "origin" else {name: value}
+        if name == "origin":
+            found |= value
+        elif value != defaults[name]:
+            found[name] = value
     return found
 
 
@@ -59,13 +67,16 @@ def from_json(cls: type[T], data: dict[str, Any]) -> T:
     """What :func:`to_json` made.
 
     Raises:
-        KeyError: a field is missing; TypeError: it is of another type. Both name it.
+        KeyError: a field without a default is missing; TypeError: it is of another type. Both
+            name it.
     """
     values: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]
         if field.name == "origin":
             values["origin"] = from_json(Origin, data)
-        elif type(value := data[field.name]) is not field.type:
+        elif field.name not in data and field.default is not MISSING:
+            values[field.name] = field.default
+        elif type(value := data[field.name]) not in (get_args(field.type) or (field.type,)):
             raise TypeError(f"{field.name} is {value!r:.40}")
         else:
             values[field.name] = value

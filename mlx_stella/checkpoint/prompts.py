@@ -13,6 +13,8 @@ INSTRUCTION_TEMPLATE = "Instruct: {}\nQuery: "
 
 _QUERY_NAMES = ("query", "s2p_query")
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
+_ALIKE_TASKS = ("s2s", "sts")
+"""Tasks that compare texts of one kind: each of them gets the task's prompt."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Prompts:
     def for_document(self) -> str | None:
         """The name of the document prompt, or None: most models take documents as they are."""
         return next((name for name in _DOCUMENT_NAMES if name in self.named), None)
+
+    def for_pair(self, task: str) -> tuple[str, str]:
+        """The prefixes of a query of a task, and of what it is compared with.
+
+        Raises:
+            InputError: no prompt belongs to the task.
+        """
+        query = self.for_query(task)
+        other = query if task in _ALIKE_TASKS else self.for_document()
+        return self.choose(query, None, None), self.choose(other, None, None)
 
     def _known(self) -> str:
         if self.named:

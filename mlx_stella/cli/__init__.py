@@ -6,6 +6,7 @@ stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need
 """
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -43,6 +44,14 @@ __all__ = ["app", "main"]
 
 _WRITERS = {"embed", "index", "export"}
 """Verbs whose work is a file or a folder; without an --output embed looks for itself."""
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+    errno.EACCES: "its permissions, or another place",
+    errno.EPERM: "its permissions, or another place",
+}
+"""Of the system's errors that no verb has foreseen."""
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Which module has it depends on the version of typer; it has the ``message`` of its subclass."""
@@ -131,8 +140,8 @@ def main() -> None:
         sys.stderr.close()  # or Python complains once more when it flushes stdout
         sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}")
+        remedy = _REMEDIES.get(error.errno or 0, "check the path, or try another place")
+        _fail(str(StellaError(error.strerror or error, where=error.filename, remedy=remedy)))
 
 
 def _check_arguments(arguments: list[str]) -> None:

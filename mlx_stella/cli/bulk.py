@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_stella.cli.options import with_task
 from mlx_stella.cli.progress import progress_lines
 from mlx_stella.cli.terminal import tell
 from mlx_stella.errors import InputError, StellaError
@@ -27,6 +28,7 @@ def embed_folder(
     dtype: str | None,
     memory_limit: int | None,
     choice: "EncodeOptions",
+    task: str | None,
 ) -> None:
     """Embed what is not done yet; a line at the end tells what there is.
 
@@ -52,7 +54,7 @@ def embed_folder(
     ranks = launched()
     source = InputFile(Path(input), field)
     made = manifest.read(folder)
-    encoder = load_recorded(model, made.origin if made else None, dtype, memory_limit)
+    encoder = load_recorded(model, made.origin if made else None, dtype, memory_limit, where=output)
     label = "Embedding" if ranks.size == 1 else f"rank {ranks.rank}"
     with ExitStack() as stack:
         report = embed_file(
@@ -62,7 +64,7 @@ def embed_folder(
             model,
             ranks,
             lambda rows: stack.enter_context(progress_lines(label, rows)),
-            **choice,
+            **with_task(choice, task, encoder),
         )
     if report.cut:
         tell(f"{label}: {report.cut} texts were cut, being too long")

@@ -29,9 +29,7 @@ def compare(
 
     chosen = evaluation_texts(texts)
     sources = [hub.resolve(name) for name in (a, b)]
-    first, second = (
-        open_checkpoint(s.directory, s.entry.prompts if s.entry else None) for s in sources
-    )
+    first, second = (open_checkpoint(source.directory, source.entry) for source in sources)
     with progress_bar("Comparing", len(chosen.texts)) as progress:
         rows = compare_models(first, second, chosen.texts, progress)
     say(*table(rows))

@@ -35,14 +35,16 @@ _PACKAGE = Path(__file__).parent.parent
 _TOP = 2
 
 
-def search_corpus(encoder: "Encoder", questions: tuple[str, ...]) -> None:
+def search_corpus(
+    encoder: "Encoder", questions: tuple[str, ...], dim: int | None, task: str | None
+) -> None:
     """Index the corpus in a temporary folder, and print the best passages for each question."""
     from mlx_stella.retrieval.index import Index
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         papers = collect(Path(folder, "corpus"))
-        index = Index.create(Path(folder, "index"), encoder)
+        index = Index.create(Path(folder, "index"), encoder, dim=dim)
         report = index.update(Path(folder, "corpus"))
         seconds = time.perf_counter() - started
         chunks = report.embedded + report.reused
@@ -50,7 +52,7 @@ def search_corpus(encoder: "Encoder", questions: tuple[str, ...]) -> None:
         say(f"Index:  {report.files} files, {chunks} chunks, {seconds:.1f} s")
         for question in questions:
             say("", f"Query:  {question}")
-            print_hits(index.search(question, top=_TOP), question)
+            print_hits(index.search(question, top=_TOP, task=task), question)
     say("")
     say("Your own: mlx-stella index FOLDER --to my.index; mlx-stella search my.index QUESTION")
 

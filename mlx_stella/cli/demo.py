@@ -30,9 +30,21 @@ def demo(
     query: Annotated[
         str | None,
         typer.Option(
-            help="Print this text's embedding instead of the example; with --corpus: ask this."
+            help="Print this question's embedding instead of the example; with --corpus: ask this."
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Print this text's embedding, with no instruction before it."
+        ),
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Of --query or --prompt: as it leaves the head, any length."),
+    ] = False,
+    task: options.Task = None,
+    dim: options.Dim = None,
     corpus: Annotated[
         bool,
         typer.Option("--corpus", help="Index this package's README and code, and ask that."),
@@ -43,6 +55,10 @@ def demo(
 
     Without --model: stella-400m, or all-minilm-l6-v2 where the Hub cannot be reached.
     """
+    if prompt is not None and (query is not None or corpus or task is not None):
+        raise InputError("--prompt embeds a text alone", remedy="drop --query, --corpus and --task")
+    if raw and (corpus or (query is None and prompt is None)):
+        raise InputError("--raw is of one text's vector", remedy="give --query or --prompt")
     if corpus:
         from mlx_stella.machine.packages import require
 
@@ -56,24 +72,34 @@ def demo(
     model, reason = (model, "you asked for it") if model else _choose()
     source = hub.resolve(model)
     encoder = load(source.directory, dtype=dtype)
-    say(f"Model:  {model}, {encoder.dtype}, {encoder.default_dim} dimensions")
+    (size,) = encoder.settings(dim=dim).sizes
+    prompts = encoder.checkpoint.prompts
+    prompt_name = prompts.for_query(task)
+    say(f"Model:  {model}, {encoder.dtype}, {size} dimensions")
     say(f"Why:    {reason}", "")
 
     if corpus:
-        search_corpus(encoder, QUESTIONS if query is None else (query,))
+        search_corpus(encoder, QUESTIONS if query is None else (query,), dim, task)
         return
-    if query is not None:
-        vector = encoder.encode_query(query)
-        say(f"Query: {query}")
+    text = query if prompt is None else prompt
+    if text is not None:
+        prefix = "" if prompt is not None else prompts.choose(prompt_name, None, None)
+        vector = encoder.encode(text, prompt=prefix, dim=dim, normalize=not raw)
+        say(f"Query: {text}" if prompt is None else f"Text: {text}")
+        kind = "as it leaves the head, not normalised" if raw else "of unit length; --raw: as it is"
+        say(f"Vector: {kind}")
         say("Embedding: [" + ", ".join(f"{number:.9g}" for number in vector.tolist()) + "]")
         return
 
     example = retrieval_example(source.entry.alias if source.entry else None)
-    queries = encoder.encode_query(example.queries, dim=example.dim)
-    passages = encoder.encode_document(example.passages, dim=example.dim)
+    is_its_dim = dim in (None, example.dim or encoder.default_dim)
+    is_published = is_its_dim and prompt_name == example.query_prompt
+    dim = example.dim if dim is None else dim
+    queries = encoder.encode_query(example.queries, task=task, dim=dim)
+    passages = encoder.encode_document(example.passages, dim=dim)
     scores = encoder.similarity(queries, passages)
     _print_matrix(scores)
-    if example.expected:
+    if example.expected and is_published:
         difference = abs(scores - example.expected).max()
         say("", f"Published ({example.title}); largest difference {difference:.1e}:")
         _print_matrix(example.expected)

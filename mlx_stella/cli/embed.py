@@ -4,8 +4,9 @@ $ mlx-stella embed hello --model all-minilm-l6-v2
 {"text": "hello", "embedding": [-0.0627717748, 0.0549587756, 0.0521648079, ...]}
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -17,6 +18,8 @@ from mlx_stella.cli.vector_files import check_output, write_vectors
 from mlx_stella.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mlx_stella.encoding.settings import EncodeOptions
 
 
@@ -47,6 +50,7 @@ def embed(
             "Parquet parts, resumable.",
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
     prompt_name: Annotated[
         str | None,
         typer.Option(help="A prompt that `info` lists, such as s2p_query (default: none)."),
@@ -57,7 +61,9 @@ def embed(
     instruction: Annotated[
         str | None, typer.Option(help="A task in a sentence, for models trained with instructions.")
     ] = None,
+    task: options.Task = None,
     dim: options.Dim = None,
+    truncate_dim: options.TruncateDim = None,
     normalize: Annotated[bool, typer.Option(help="Vectors of unit length.")] = True,
     dtype: options.Dtype = None,
     memory_limit: options.MemoryLimit = None,
@@ -74,6 +80,7 @@ def embed(
         "prompt": prompt,
         "instruction": instruction,
         "dim": dim,
+        "truncate_dim": truncate_dim,
         "normalize": normalize,
         "max_length": max_length,
         "on_long": on_long,
@@ -83,16 +90,23 @@ def embed(
             raise InputError(
                 "parts are made of a file", where=output, remedy="--input, no arguments"
             )
-        embed_folder(input, field, output, options.required(model), dtype, memory_limit, choice)
+        if overwrite:
+            raise InputError(
+                "parts are added to, not replaced", where=output, remedy="drop --overwrite"
+            )
+        name = options.required(model)
+        embed_folder(input, field, output, name, dtype, memory_limit, choice, task)
         return
     path = None if output is None else Path(output)
-    check_output(path, input)
+    check_output(path, input, overwrite)
     records = read_records(texts, input, field, keeps_fields=path is None or path.suffix != ".npy")
 
     from mlx_stella import load
 
     encoder = load(options.required(model), dtype=dtype, memory_limit=memory_limit)
+    settings = encoder.settings(**options.with_task(choice, task, encoder))
+    (width,) = settings.widths
     with progress_bar("Embedding", len(records)) as progress:
         rows = [record.text for record in records]
-        blocks = encoder.encode_stream(rows, progress=progress, **choice)
-        write_vectors(path, records, blocks, encoder.default_dim if dim is None else dim)
+        blocks = encoder.encode_stream(rows, settings=settings, progress=progress)
+        write_vectors(path, records, cast("Iterator[np.ndarray]", blocks), width, overwrite)

@@ -19,9 +19,10 @@ def export(
             "--output", "-o", help="A .parquet file, or .npy with a .rows.jsonl beside it."
         ),
     ],
+    overwrite: Annotated[bool, typer.Option(help="Replace the output files.")] = False,
 ) -> None:
     """Write all chunks of an index and their vectors."""
     from mlx_stella import Index  # needs the extra search
 
-    rows = Index.open(index).export(output)
+    rows = Index.open(index).export(output, overwrite=overwrite)
     tell(f"{rows} chunks in {output}")

@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 _WIDTH = 100
 
 
-def print_hits(hits: "Sequence[Hit]", words: str) -> None:
-    """Print two lines a hit: where it stands, and what of it answers the words of a question."""
+def print_hits(hits: "Sequence[Hit]", words: str, nothing: str = "nothing found") -> None:
+    """Print two lines a hit: where it stands, and what of it answers the words of a question.
+
+    Args:
+        nothing: what is told where there is no hit.
+    """
     from mlx_stella.retrieval.ranking import snippet
 
     if not hits:
-        tell("nothing found")
+        tell(nothing)
     is_one_root = len({hit.root for hit in hits}) == 1
     for hit in hits:
         name = hit.file if is_one_root else f"{hit.root}/{hit.file}"

@@ -33,6 +33,7 @@ def index(
     ],
     model: options.Model = None,
     dim: options.Dim = None,
+    truncate_dim: options.TruncateDim = None,
     glob: Annotated[
         list[str] | None, typer.Option(help="Only files of such names, '*.md' say; repeatable.")
     ] = None,
@@ -62,6 +63,7 @@ def index(
         to,
         model,
         dim=dim,
+        truncate_dim=truncate_dim,
         chunk_tokens=chunk_tokens,
         overlap=overlap,
         dtype=dtype,
@@ -78,13 +80,16 @@ def index(
         )
     _list("skipped", report.skipped, to)
     _list("failed", report.failed, to)
+    _list("bad row", report.bad_rows, to)
     tell(
         f"{report.files} files in {to}: {report.unchanged} unchanged, {report.embedded} chunks "
         f"embedded, {report.reused} reused, {report.removed} files removed"
     )
-    if report.failed:
+    if report.failed or report.bad_rows:
+        bad = len({note.key for note in report.bad_rows})
+        rows = f", {bad} lack rows that cannot be read" if bad else ""
         raise StellaError(
-            f"{len(report.failed)} of {report.found} files failed",
+            f"{len(report.failed)} of {report.found} files failed{rows}",
             remedy="mend them and run it again",
         )
 
@@ -94,4 +99,4 @@ def _list(what: str, notes: "Sequence[Note]", to: str) -> None:
         tell(f"{what}: {note.key.name}: {note.reason}")
     if len(notes) > _LISTED:
         more = len(notes) - _LISTED
-        tell(f"{what}: {more} more; mlx-stella status {to} lists them")
+        tell(f"{what}: {more} more; mlx-stella status {to} --json lists them")

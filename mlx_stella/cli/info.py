@@ -26,7 +26,7 @@ def _facts(model: str) -> Iterator[tuple[str, object]]:
     from mlx_stella.loading import default_dtype
 
     source = hub.resolve(model)
-    checkpoint = open_checkpoint(source.directory, source.entry.prompts if source.entry else None)
+    checkpoint = open_checkpoint(source.directory, source.entry)
     prompts, files, dtype = checkpoint.prompts, checkpoint.files, default_dtype()
 
     yield "directory", checkpoint.directory
@@ -49,6 +49,8 @@ def _facts(model: str) -> Iterator[tuple[str, object]]:
     default = checkpoint.default_dim
     dims = (f"{dim} (default)" if dim == default else str(dim) for dim in checkpoint.dims)
     yield "dimensions", ", ".join(dims)
+    if checkpoint.prefix_sizes:
+        yield "cut to", f"trained for {', '.join(map(str, checkpoint.prefix_sizes))}"
     yield "similarity", checkpoint.similarity
     limits = f"{checkpoint.max_seq_length} by default, {checkpoint.max_positions} at most"
     yield "tokens", limits

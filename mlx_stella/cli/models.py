@@ -9,7 +9,7 @@ def models() -> None:
     rows = [("ALIAS", "DIMS", "TOKENS", "FLOAT16", "QUERY AS", "LICENCE")]
     for entry in MODELS:
         default, *others = entry.dims
-        dims = f"{default} ({min(others)}-{max(others)})" if others else str(default)
+        dims = f"{default}, {min(others)}-{max(others)}" if others else str(default)
         size = f"{entry.parameters * 2 / 1e9:.2f} GB"
         prompt = entry.query_prompt or "-"
         rows.append((entry.alias, dims, str(entry.max_seq_length), size, prompt, entry.licence))

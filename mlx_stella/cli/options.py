@@ -1,11 +1,15 @@
 """Options that several verbs share."""
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlx_stella.errors import InputError
+
+if TYPE_CHECKING:
+    from mlx_stella.encoding.encoder import Encoder
+    from mlx_stella.encoding.settings import EncodeOptions
 
 _VARIABLE = "MLX_STELLA_MODEL"
 
@@ -32,6 +36,19 @@ Dim = Annotated[
     int | None,
     typer.Option("--dim", help="Size of the vectors; `info` lists them, and the default."),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="Embed as queries of a task: s2p (to find passages) or s2s (alike sentences) for "
+        "Stella; sts, msmarco and others for NV-Embed.",
+    ),
+]
+TruncateDim = Annotated[
+    int | None,
+    typer.Option("--truncate-dim", help="Keep this many numbers of each vector, the first ones."),
+]
 Dtype = Annotated[
     Literal["float16", "bfloat16", "float32"] | None,
     typer.Option(
@@ -49,6 +66,21 @@ MemoryLimit = Annotated[
         help="What weights and batches may take together, such as 4GB or 800MB.",
     ),
 ]
+
+
+def with_task(choice: "EncodeOptions", task: str | None, encoder: "Encoder") -> "EncodeOptions":
+    """What was chosen, with the query prompt of a task, if one is given.
+
+    Raises:
+        InputError: no prompt belongs to the task, or a prompt was chosen, too.
+    """
+    from mlx_stella.encoding.settings import names_a_prompt
+
+    if task is None:
+        return choice
+    if names_a_prompt(choice):
+        raise InputError("--task chooses a prompt", remedy="give it or a prompt, not both")
+    return {**choice, "prompt_name": encoder.checkpoint.prompts.for_query(task)}
 
 
 def size_bytes(text: str) -> int:

@@ -34,6 +34,7 @@ def search(
             "repeatable, all must hold."
         ),
     ] = None,
+    task: options.Task = None,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="By words, too.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every vector.")] = False,
     as_json: Annotated[
@@ -48,14 +49,20 @@ def search(
     from mlx_stella import Index  # needs the extra search
 
     queries = _queries(query)
-    found = Index.open(index, model=model, dtype=dtype).search(
-        queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact
+    opened = Index.open(index, model=model, dtype=dtype)
+    found = opened.search(
+        queries, top=top, filters=filter or (), hybrid=hybrid, exact=exact, task=task
     )
+    nothing = "nothing found"
+    if not any(found) and not opened.search(queries[0], top=1):
+        nothing += ": the index is empty"
+    elif not any(found) and filter:  # by meaning each passage is a hit
+        nothing += f": no passage has {' and '.join(filter)}"
     for words, hits in zip(queries, found, strict=True):
         if not as_json:
             if query == "-":
                 say(f"Query: {words}")
-            print_hits(hits, words)
+            print_hits(hits, words, nothing)
             if query == "-":
                 say("")
         elif query == "-":

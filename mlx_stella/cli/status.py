@@ -9,6 +9,8 @@ import typer
 
 from mlx_stella.cli.terminal import say, say_json
 
+_LISTED = 10
+
 
 def status(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `index` made it.")],
@@ -27,6 +29,7 @@ def status(
         "gone": [(key, "no longer there") for key in found.gone],
         "failed": [(note.key, note.reason) for note in found.failed],
         "skipped": [(note.key, note.reason) for note in found.skipped],
+        "bad_rows": [(note.key, note.reason) for note in found.bad_rows],
         "empty": [(key, "no words in it; a scan?") for key in found.empty],
     }
     if as_json:
@@ -38,11 +41,17 @@ def status(
         say_json({"stamp": made.to_json(), **counts, **entries_of}, indent=1)
         return
     revision = f" at {made.origin.revision}" if made.origin.revision else ""
-    say(f"Model:   {made.origin.model}{revision}, {made.dtype}, {made.dim} dimensions")
+    dims = f"{made.dim} dimensions"
+    if made.truncate_dim is not None:
+        dims += f", the first {made.truncate_dim} of them"
+    say(f"Model:   {made.origin.model}{revision}, {made.dtype}, {dims}")
     say(f"Chunks:  {found.chunks}, of at most {made.chunk_tokens} tokens")
     say(f"Done:    {len(found.done)} files")
     for name, entries in lists.items():
         if entries:
-            say(f"{name.capitalize() + ':':8} {len(entries)} files")
-        for key, reason in entries:
+            files = len({key for key, _ in entries})
+            say(f"{name.replace('_', ' ').capitalize() + ':':8} {files} files")
+        for key, reason in entries[:_LISTED]:
             say(f"    {key.name or key.root}: {reason}")
+        if len(entries) > _LISTED:
+            say(f"    {len(entries) - _LISTED} more; --json lists them")

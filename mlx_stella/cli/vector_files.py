@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time, timedelta
@@ -14,17 +13,17 @@ from uuid import UUID
 
 from mlx_stella.cli.texts import Record
 from mlx_stella.errors import InputError
-from mlx_stella.files import atomic
+from mlx_stella.files import output
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def check_output(path: Path | None, source: str | None) -> None:
+def check_output(path: Path | None, source: str | None, overwrite: bool) -> None:
     """Refuse a file that could not be written later, or is the input, before any work is done.
 
     Raises:
-        InputError: the ending is unknown, the folder is missing or not writable, and so on.
+        InputError: the ending is unknown, or as :func:`output.check`.
     """
     if path is None:
         if sys.stdout is None:
@@ -37,18 +36,19 @@ def check_output(path: Path | None, source: str | None) -> None:
             remedy="change the ending, to / for a folder",
         )
     try:
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent} is no folder", where=path, remedy="create it")
         if source is not None and path.exists() and path.samefile(source):
             raise InputError("is the input, too", where=path, remedy="another name for the output")
     except OSError as error:
         raise InputError(error.strerror, where=path, remedy="another name") from None
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path.parent} cannot be written to", where=path, remedy="another place")
+    output.check(path, overwrite=overwrite)
 
 
 def write_vectors(
-    path: Path | None, records: Sequence[Record], blocks: Iterable["np.ndarray"], dim: int
+    path: Path | None,
+    records: Sequence[Record],
+    blocks: Iterable["np.ndarray"],
+    dim: int,
+    overwrite: bool,
 ) -> None:
     """Write blocks of vectors (n, dim) float32 to a file by its ending, or as lines to stdout.
 
@@ -63,7 +63,7 @@ def write_vectors(
             sys.stdout.writelines(block)
             sys.stdout.flush()
         return
-    with atomic.whole(path) as (file,):
+    with output.writing(path, overwrite=overwrite) as (file,):
         if path.suffix == ".npy":
             from mlx_stella.files import npy
 

@@ -106,8 +106,7 @@ class Conversion:
         return int(min(target, 32.0) * self.checkpoint.parameters / 8)  # it may be infinite
 
     def _open(self, directory: Path) -> Checkpoint:
-        entry = self.source.entry
-        return open_checkpoint(directory, entry.prompts if entry else None)
+        return open_checkpoint(directory, self.source.entry)
 
     @property
     def backbone_bytes(self) -> int:

@@ -20,6 +20,7 @@ from mlx_stella.checkpoint.hub import UNFINISHED
 from mlx_stella.config import read_object
 from mlx_stella.errors import ConfigError, InputError, OutputError
 from mlx_stella.files import atomic, lock
+from mlx_stella.files.output import check_parent
 
 PROOF, CARD = "conversion.json", "README.md"
 _REPLACED = ".replaced"
@@ -38,12 +39,7 @@ def check(output: Path, source: Path, overwrite: bool) -> None:
         raise InputError("holds the source itself", where=output, remedy="another name")
     if _lies_in(output, source):
         raise InputError("lies in the source", where=output, remedy="another place")
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent} is no folder", where=output, remedy="create it")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(
-            f"{output.parent} cannot be written to", where=output, remedy="another place"
-        )
+    check_parent(output)
     if not output.exists():
         return
     if not overwrite and _token(output) is None:

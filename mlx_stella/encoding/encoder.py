@@ -4,7 +4,6 @@
 while ``run`` has the model compute the one before it.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack, overload
@@ -12,7 +11,7 @@ from typing import Unpack, overload
 import numpy as np
 
 from mlx_stella.encoding import pipeline
-from mlx_stella.encoding.loaded import LoadedModel
+from mlx_stella.encoding.loaded import LoadedModel, level_of_the_caller
 from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.progress import Progress, Reporter
 from mlx_stella.encoding.settings import (
@@ -68,13 +67,13 @@ class Encoder(LoadedModel):
         progress: OnProgress = None,
         **options: Unpack[AllOptions],
     ) -> np.ndarray | dict[int, np.ndarray]:
-        """Embed texts.
+        """Embed texts. Equal ones are computed once, where they are within some thousand.
 
         Args:
             texts: N strings, or one. An empty string has the vector of its special tokens.
             settings: from :meth:`settings`; or, in their place, the ``options`` that it takes:
-                prompt_name, prompt, instruction, dim, dims, normalize, max_length, on_long,
-                max_batch_tokens.
+                prompt_name, prompt, instruction, dim, dims, truncate_dim, normalize, max_length,
+                on_long, max_batch_tokens.
             progress: called with a :class:`Progress` after each batch.
 
         Returns:
@@ -88,7 +87,7 @@ class Encoder(LoadedModel):
         """
         settings = self._chosen(settings, options)
         rows = listed(texts)
-        result = {size: np.empty((len(rows), size), np.float32) for size in settings.sizes}
+        result = {width: np.empty((len(rows), width), np.float32) for width in settings.widths}
         done = 0
         for block in self._blocks(rows, settings, Reporter(progress, len(rows))):
             for size, array in block.items():
@@ -96,7 +95,7 @@ class Encoder(LoadedModel):
             done += len(array)
         if isinstance(texts, str):
             result = {size: array[0] for size, array in result.items()}
-        return result if settings.by_size else result[settings.sizes[0]]
+        return result if settings.by_size else result[settings.widths[0]]
 
     @overload
     def encode_stream(
@@ -130,7 +129,7 @@ class Encoder(LoadedModel):
         """
         settings = self._chosen(settings, options)
         blocks = self._blocks(texts, settings, Reporter(progress, None))
-        return blocks if settings.by_size else (block[settings.sizes[0]] for block in blocks)
+        return blocks if settings.by_size else (block[settings.widths[0]] for block in blocks)
 
     @overload
     def encode_query(
@@ -234,13 +233,5 @@ class Encoder(LoadedModel):
             warnings.warn(
                 f"{report.cut} of {report.texts} texts were cut to {settings.max_length} tokens",
                 StellaWarning,
-                stacklevel=_level_of_the_caller(),
+                stacklevel=level_of_the_caller(),
             )
-
-
-def _level_of_the_caller() -> int:
-    """Frames from a warning to the line outside this package that brought it about."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("mlx_stella."):
-        frame, level = frame.f_back, level + 1
-    return level

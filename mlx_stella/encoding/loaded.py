@@ -5,6 +5,9 @@
 >>> vectors = model.run(prepared, settings)[1024]
 """
 
+import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import SupportsIndex
 
@@ -17,7 +20,7 @@ from mlx_stella.encoding import pipeline, prepared
 from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.memory import Memory
 from mlx_stella.encoding.padding import pad
-from mlx_stella.encoding.prepared import Prepared
+from mlx_stella.encoding.prepared import Prepared, first_alike
 from mlx_stella.encoding.settings import (
     AllOptions,
     OnLong,
@@ -25,10 +28,11 @@ from mlx_stella.encoding.settings import (
     listed,
     one_of_on_long,
     one_or_several,
+    prefix_size,
     whole,
 )
 from mlx_stella.encoding.vectors import check_vectors
-from mlx_stella.errors import ConfigError, InputError
+from mlx_stella.errors import ConfigError, InputError, StellaWarning
 from mlx_stella.models import heads
 
 Backbone = Callable[[mx.array, mx.array | None], mx.array]
@@ -133,6 +137,7 @@ class LoadedModel:
         instruction: str | None = None,
         dim: int | None = None,
         dims: Sequence[int] | None = None,
+        truncate_dim: int | None = None,
         normalize: bool = True,
         max_length: int | None = None,
         on_long: OnLong = "truncate",
@@ -145,6 +150,9 @@ class LoadedModel:
                 in a sentence, wrapped as "Instruct: ...\\nQuery: ". At most one of the three.
             dim: size of the vectors, one of ``dims``; each is a Dense head of its own.
             dims: several sizes, from one forward pass.
+            truncate_dim: keep this many numbers of each vector, the first ones, cut before it is
+                normalised; not with ``dims``. A warning tells where the model is not known to be
+                trained for it.
             normalize: rows of unit length. If false, the vectors before any normalising.
             max_length: tokens per text, special ones and prompt included; at most the model's
                 positions. By default ``max_seq_length``.
@@ -155,7 +163,7 @@ class LoadedModel:
         Raises:
             InputError: one of them cannot be used with this model.
         """
-        sizes = one_or_several(dim, dims, self.dims, self.default_dim)
+        sizes = one_or_several(dim, dims, self.checkpoint)
         prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
         check_text(prefix, "the prompt")
         length = self.max_seq_length
@@ -165,7 +173,16 @@ class LoadedModel:
         budget = self._memory.batch_tokens(length)
         if max_batch_tokens is not None:
             budget = whole("max_batch_tokens", max_batch_tokens, 1, 2**31)
-        return Settings(prefix, sizes, bool(normalize), length, on_long, budget, dims is not None)
+        by_size = dims is not None
+        kept = prefix_size(truncate_dim, sizes, by_size)
+        if kept not in (None, sizes[0], *self.checkpoint.prefix_sizes):
+            warnings.warn(
+                f"this model is not known to be trained for vectors that are cut to {kept} of "
+                f"{sizes[0]} numbers{_known(self.checkpoint.prefix_sizes)}",
+                StellaWarning,
+                stacklevel=level_of_the_caller(),
+            )
+        return Settings(prefix, sizes, bool(normalize), length, on_long, budget, by_size, kept)
 
     def prepare(
         self, texts: str | Iterable[str], settings: Settings, *, first: int = 0
@@ -198,34 +215,43 @@ class LoadedModel:
         *,
         done: Callable[[int, int], None] = lambda texts, tokens: None,
     ) -> dict[int, np.ndarray]:
-        """Embed prepared texts; other threads wait until all of them are done.
+        """Embed prepared texts, equal ones once; other threads wait until all of them are done.
 
         Args:
             prepared: from :meth:`prepare`, with the same settings.
-            done: told the texts and the tokens of each batch.
+            done: told the texts and the tokens of each batch, with those that are equal to them.
 
         Returns:
-            Size -> (N, size) float32, rows in the order of the texts, for each of the sizes.
+            Size -> (N, size) float32, rows in the order of the texts, for each of the sizes; of
+            vectors that are cut, for the size that is left.
 
         Raises:
             InputError: the settings cannot be used.
             VectorError: the model gave a vector that is not finite, or is zero.
         """
         settings = self._chosen(settings)
-        lengths = prepared.lengths
-        found = {size: np.empty((len(lengths), size), np.float32) for size in settings.sizes}
+        lengths, alike = prepared.lengths, first_alike(prepared.ids)
+        times = Counter(alike)  # of each text that is computed, how often it is there
+        computed = list(times)
+        found = {width: np.empty((len(lengths), width), np.float32) for width in settings.widths}
 
         def forward(rows: list[int]) -> list[mx.array]:
             ids = [prepared.ids[row] for row in rows]
-            return self._forward(ids, prepared.masked, settings.sizes, settings.normalize)
+            return self._forward(
+                ids, prepared.masked, settings.sizes, settings.normalize, settings.truncate_dim
+            )
 
         def take(rows: list[int], arrays: list[np.ndarray]) -> None:
-            for size, array in zip(settings.sizes, arrays, strict=True):
+            for width, array in zip(settings.widths, arrays, strict=True):
                 check_vectors(array, [prepared.first + row for row in rows], self.dtype)
-                found[size][rows] = array
-            done(len(rows), sum(lengths[row] for row in rows))
+                found[width][rows] = array
+            done(sum(times[row] for row in rows), sum(times[row] * lengths[row] for row in rows))
 
-        pipeline.run(plan(lengths, settings.budget), forward, take)
+        batches = plan([lengths[row] for row in computed], settings.budget)
+        pipeline.run([[computed[place] for place in batch] for batch in batches], forward, take)
+        copies = [row for row, first in enumerate(alike) if row != first]
+        for vectors in found.values():
+            vectors[copies] = vectors[[alike[row] for row in copies]]
         return found
 
     def _whole_length(self, name: str, value: SupportsIndex) -> int:
@@ -243,7 +269,8 @@ class LoadedModel:
                 f"settings are a {type(settings).__name__}", remedy="make them by model.settings()"
             )
         # They may have been made by another model.
-        one_or_several(None, settings.sizes, self.dims, self.default_dim)
+        one_or_several(None, settings.sizes, self.checkpoint)
+        prefix_size(settings.truncate_dim, settings.sizes, settings.by_size)
         self._whole_length("max_length", settings.max_length)
         return settings
 
@@ -256,9 +283,14 @@ class LoadedModel:
         return self._heads[size]
 
     def _forward(
-        self, ids: Sequence[Sequence[int]], masked: int, sizes: Sequence[int], normalize: bool
+        self,
+        ids: Sequence[Sequence[int]],
+        masked: int,
+        sizes: Sequence[int],
+        normalize: bool,
+        truncate_dim: int | None = None,
     ) -> list[mx.array]:
-        """One batch of token ids to (B, size) float32 for each size."""
+        """One batch of token ids to (B, size) float32 for each size, or what is left of it."""
         batch = pad(ids, masked, self.checkpoint)
         hidden_states = self._backbone(batch.input_ids, batch.attention_mask)
         pooled = heads.pool(hidden_states, batch.pooling_mask, self.checkpoint.pooling)
@@ -268,5 +300,19 @@ class LoadedModel:
             vector = pooled
             if weights is not None:
                 vector = heads.dense(pooled, *weights, self.checkpoint.heads[size].activation)
+            if truncate_dim is not None:
+                vector = heads.prefix(vector, truncate_dim)
             outputs.append(heads.normalize(vector) if normalize else vector)
         return outputs
+
+
+def _known(prefix_sizes: Sequence[int]) -> str:
+    return f", but to {', '.join(map(str, prefix_sizes))}" if prefix_sizes else ""
+
+
+def level_of_the_caller() -> int:
+    """Frames from a warning to the line outside this package that brought it about."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("mlx_stella."):
+        frame, level = frame.f_back, level + 1
+    return level

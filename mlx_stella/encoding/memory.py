@@ -3,8 +3,9 @@
 The peak is the weights and, for each batch that is computed at the same time, some buffers of the
 widest array of a layer: MLX allocates ahead of what it computes, so several are alive at once.
 How many was measured with MiniLM, a GTE, a Qwen2 and an NV-Embed layout on a CPU, texts of 16 to
-512 tokens and batches of 512 to 8,192: 7.4 to 8.3 of the MLP's, 6.4 to 7.1 of the scores of
-attention. A GPU holds no scores; the rest is taken to be alike there, not measured.
+512 tokens and batches of 512 to 8,192: 7.4 to 8.3 of the MLP's. Of the scores of attention, for so
+many queries as are taken at once, 12 to 22 (tiny layouts, texts of 128 to 1,800 tokens). A GPU
+holds no scores; the rest is taken to be alike there, not measured.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,9 @@ from mlx_stella.encoding.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, app
 from mlx_stella.errors import MemoryLimitError
 from mlx_stella.models import cpu
 from mlx_stella.models.args import BackboneArgs
-from mlx_stella.models.layers import SCORES_AT_ONCE
 
 _MLP_BUFFERS = 7.8
-_SCORE_BUFFERS = 6.8
+_SCORE_BUFFERS = 23
 _FLOAT32_BYTES = 4
 _WORKING_SET = "max_recommended_working_set_size"  # a key of mx.device_info
 
@@ -45,7 +45,8 @@ class Memory:
         tokens = max(length, batch_tokens or self.batch_tokens(length))
         widest = _MLP_BUFFERS * tokens * self.args.intermediate_size
         if cpu.is_needed():
-            scores = min(tokens * length * self.args.num_attention_heads, SCORES_AT_ONCE)
+            queries = min(length, cpu.QUERIES_AT_ONCE)
+            scores = tokens * queries * self.args.num_attention_heads
             widest = max(widest, _SCORE_BUFFERS * scores)
         return self.weights + int(pipeline.width() * widest * _FLOAT32_BYTES)
 

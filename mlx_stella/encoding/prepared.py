@@ -54,6 +54,12 @@ class Prepared:
         return cls(ids, lengths, parts[0].masked)
 
 
+def first_alike(ids: Sequence[Sequence[int]]) -> list[int]:
+    """For each text the number of the first with the same token ids, and so the same vector."""
+    seen: dict[tuple[int, ...], int] = {}
+    return [seen.setdefault(tuple(row), number) for number, row in enumerate(ids)]
+
+
 def prepare(
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex, TypedDict, get_args
 
+from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.errors import InputError
 
 OnLong = Literal["truncate", "error"]
@@ -16,13 +17,14 @@ class Settings:
 
     Attributes:
         prefix: what goes before each text; "" for nothing.
-        sizes: of the vectors, each by a Dense head of its own.
+        sizes: of the vectors, each by a Dense head of its own, before they are cut.
         normalize: whether vectors have unit length.
         max_length: tokens of a text, special ones and prefix included.
         on_long: what happens to longer texts.
         budget: padded tokens that go through the model at once.
         by_size: whether ``encode`` gives a dictionary from size to vectors, which it does where
             ``dims`` were asked for; otherwise there is one size, and it gives its vectors.
+        truncate_dim: how many numbers of a vector are kept, the first ones; None for all.
     """
 
     prefix: str
@@ -32,6 +34,12 @@ class Settings:
     on_long: OnLong
     budget: int
     by_size: bool = False
+    truncate_dim: int | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers in the vectors, once cut."""
+        return self.sizes if self.truncate_dim is None else (self.truncate_dim,)
 
 
 class EncodeOptions(TypedDict, total=False):
@@ -41,6 +49,7 @@ class EncodeOptions(TypedDict, total=False):
     prompt: str | None
     instruction: str | None
     dim: int | None
+    truncate_dim: int | None
     normalize: bool
     max_length: int | None
     on_long: OnLong
@@ -77,7 +86,7 @@ def listed(texts: str | Iterable[str]) -> list[str]:
 
 
 def one_or_several(
-    dim: int | None, dims: Sequence[int] | None, known: Sequence[int], default: int
+    dim: int | None, dims: Sequence[int] | None, checkpoint: Checkpoint
 ) -> tuple[int, ...]:
     """The sizes that ``dim`` or ``dims`` ask for, among those a model has.
 
@@ -88,14 +97,31 @@ def one_or_several(
         raise InputError("give dim or dims, not both")
     if dims is not None and (isinstance(dims, (int, str)) or not list(dims)):
         raise InputError(f"dims is {dims!r}", remedy="a list of sizes, such as [256, 1024]")
+    default, known = checkpoint.default_dim, checkpoint.dims
     sizes = list(dims) if dims is not None else [default if dim is None else dim]
     for size in sizes:
         if size not in known or isinstance(size, float):
-            raise InputError(
-                f"this model has no vectors of {size} dimensions",
-                remedy=f"one of {', '.join(map(str, known))}",
-            )
+            fault = f"this model has no vectors of {size} dimensions"
+            if size in checkpoint.absent_dims:
+                fault += ": its card names them, but its repository has no weights for them"
+            raise InputError(fault, remedy=f"one of {', '.join(map(str, known))}")
     return tuple(int(size) for size in sizes)
+
+
+def prefix_size(
+    truncate_dim: SupportsIndex | None, sizes: Sequence[int], by_size: bool
+) -> int | None:
+    """How many numbers ``truncate_dim`` leaves of a vector; None for all.
+
+    Raises:
+        InputError: it is no whole number from 1 to the vector's size, or ``by_size`` there are
+            vectors of several sizes.
+    """
+    if truncate_dim is None:
+        return None
+    if by_size:
+        raise InputError("truncate_dim cuts vectors of one size", remedy="give dim, not dims")
+    return whole("truncate_dim", truncate_dim, 1, sizes[0])
 
 
 def whole(name: str, value: SupportsIndex, least: int, most: int) -> int:

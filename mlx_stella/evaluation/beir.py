@@ -17,6 +17,9 @@ from mlx_stella.errors import InputError, StellaWarning
 from mlx_stella.files.tables import TableRow, read_rows
 
 DEPTH = 100
+"""Of a ranking; deeper only where recall is asked for further down."""
+
+RECALL_AT = (10, 100)
 _BLOCK_TEXTS = 2048
 
 Run = dict[str, dict[str, float]]
@@ -116,15 +119,15 @@ def _rows(path: Path, fields: Sequence[str]) -> Iterator[TableRow]:
         raise InputError(error.fault, where=where, remedy=remedy) from None
 
 
-def rank(encoder: Encoder, data: Beir, dims: Sequence[int]) -> dict[int, Run]:
-    """The best documents for each question by each size of vectors, exactly.
+def rank(encoder: Encoder, data: Beir, dims: Sequence[int], depth: int = DEPTH) -> dict[int, Run]:
+    """The best ``depth`` documents for each question by each size of vectors, exactly.
 
     Documents are embedded once for all sizes and forgotten at once: memory grows with the
     questions only. A document with the id of the question is left out, as BEIR does.
     """
     ids = list(data.queries)
     queries = encoder.encode_query(list(data.queries.values()), dims=dims)
-    best = {dim: _Best(ids) for dim in dims}
+    best = {dim: _Best(ids, depth) for dim in dims}
     documents = data.documents()
     while block := list(islice(documents, _BLOCK_TEXTS)):
         names = [name for name, _ in block]
@@ -135,10 +138,10 @@ def rank(encoder: Encoder, data: Beir, dims: Sequence[int]) -> dict[int, Run]:
 
 
 class _Best:
-    """The best documents so far: scores (Q, at most DEPTH + 1) and ids of the same shape."""
+    """The best documents so far: scores (Q, at most depth + 1) and ids of the same shape."""
 
-    def __init__(self, queries: Sequence[str]):
-        self._queries = queries
+    def __init__(self, queries: Sequence[str], depth: int):
+        self._queries, self._depth = queries, depth
         self._scores = np.empty((len(queries), 0), np.float32)
         self._names = np.empty((len(queries), 0), object)
 
@@ -146,7 +149,7 @@ class _Best:
         new = np.broadcast_to(np.array(names, object), scores.shape)
         scores = np.concatenate([self._scores, scores], axis=1)
         every = np.concatenate([self._names, new], axis=1)
-        keep = min(DEPTH + 1, scores.shape[1])
+        keep = min(self._depth + 1, scores.shape[1])
         top = np.argpartition(-scores, keep - 1, axis=1)[:, :keep]
         self._scores = np.take_along_axis(scores, top, axis=1)
         self._names = np.take_along_axis(every, top, axis=1)
@@ -155,14 +158,17 @@ class _Best:
         found = {}
         for query, names, scores in zip(self._queries, self._names, self._scores, strict=True):
             pairs = [pair for pair in zip(names, scores.tolist(), strict=True) if pair[0] != query]
-            found[query] = dict(_ordered(dict(pairs))[:DEPTH])
+            found[query] = dict(_ordered(dict(pairs))[: self._depth])
         return found
 
 
-def measure(run: Run, judgements: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Means over the questions of a run: "ndcg@10", "recall@10", "recall@100" and "mrr".
+def measure(
+    run: Run, judgements: Mapping[str, Mapping[str, int]], recall_at: Sequence[int] = RECALL_AT
+) -> dict[str, float]:
+    """Means over the questions of a run: "ndcg@10", "recall@10" and so on, and "mrr".
 
-    Questions without a relevant document score 0 in all of them.
+    Questions without a relevant document score 0 in all of them. MRR looks at the best 100, however
+    many there are.
     """
     rows = []
     for query, scores in run.items():
@@ -173,13 +179,13 @@ def measure(run: Run, judgements: Mapping[str, Mapping[str, int]]) -> dict[str, 
         rows.append(
             (
                 _dcg(gains) / ideal if ideal else 0.0,
-                (hits < 10).sum() / max(len(relevant), 1),
-                (hits < 100).sum() / max(len(relevant), 1),
-                1 / (hits[0] + 1) if len(hits) else 0.0,
+                *((hits < k).sum() / max(len(relevant), 1) for k in recall_at),
+                1 / (hits[0] + 1) if len(hits) and hits[0] < DEPTH else 0.0,
             )
         )
     means = np.mean(rows, axis=0).tolist()
-    return dict(zip(("ndcg@10", "recall@10", "recall@100", "mrr"), means, strict=True))
+    names = ("ndcg@10", *(f"recall@{k}" for k in recall_at), "mrr")
+    return dict(zip(names, means, strict=True))
 
 
 def _dcg(gains: np.ndarray) -> float:

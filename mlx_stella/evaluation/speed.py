@@ -18,7 +18,7 @@ import mlx.core as mx
 from mlx_stella.checkpoint.weights import DTYPES
 from mlx_stella.encoding.batching import plan
 from mlx_stella.encoding.encoder import Encoder
-from mlx_stella.encoding.progress import Progress
+from mlx_stella.encoding.prepared import first_alike
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.encoding.windows import windows
 from mlx_stella.errors import StellaWarning
@@ -36,7 +36,7 @@ class Measurement:
 
     Attributes:
         name: what was embedded.
-        texts, tokens: of one run; tokens are those of the texts, padding not counted.
+        texts, tokens: of one run, equal texts once, as they are computed; padding not counted.
         padding: share of the computed tokens that were padding.
         seconds: of each run.
         peak_share: of the machine's measured peak in floating-point operations a second.
@@ -122,14 +122,9 @@ def measure(
         InputError: as :meth:`Encoder.encode`.
     """
     settings = model.settings(max_length=max_length, max_batch_tokens=max_batch_tokens)
-    tokens = 0
-
-    def count(progress: Progress) -> None:
-        nonlocal tokens
-        tokens = progress.tokens
 
     def run() -> None:
-        model.encode(texts, settings=settings, progress=count)
+        model.encode(texts, settings=settings)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StellaWarning)
@@ -139,8 +134,8 @@ def measure(
     lengths, padded = _shapes(model, texts, settings)
     return Measurement(
         name=name,
-        texts=len(texts),
-        tokens=tokens,
+        texts=len(lengths),
+        tokens=sum(lengths),
         padding=1 - sum(lengths) / padded,
         seconds=seconds,
         peak_share=_flops(model, lengths) / statistics.median(seconds) / peak,
@@ -149,10 +144,11 @@ def measure(
 
 
 def _shapes(model: Encoder, texts: Sequence[str], settings: Settings) -> tuple[list[int], int]:
-    """Tokens of each text, and the tokens computed for all of them, padding included."""
+    """Tokens of each text that is computed, and those computed for all, padding included."""
     lengths, padded = [], 0
     for _, rows in windows(texts):
-        window = model.prepare(rows, settings).lengths
+        prepared = model.prepare(rows, settings)
+        window = [prepared.lengths[row] for row in sorted(set(first_alike(prepared.ids)))]
         lengths += window
         padded += sum(window[batch[0]] * len(batch) for batch in plan(window, settings.budget))
     return lengths, padded

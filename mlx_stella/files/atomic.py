@@ -9,6 +9,7 @@ package keeps clear them away (:func:`clear_leftovers`), elsewhere they may be d
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,8 +24,8 @@ _LEFTOVER = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.unfinished")
 def whole(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
     """Files to write, which are put in place together, in their order, if nothing is raised.
 
-    A link keeps pointing to the file. A loss of power leaves no empty file, as each is on the disk
-    before it gets its name.
+    A link keeps pointing to the file, and a file that is replaced keeps its mode. A loss of power
+    leaves no empty file, as each is on the disk before it gets its name.
 
     Args:
         paths: of the files, in folders that exist.
@@ -42,7 +43,9 @@ def whole(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
                 files.append(stack.enter_context(temporary.open("xb")))
                 temporaries.append(temporary)
             yield tuple(files)
-            for file in files:
+            for file, target in zip(files, targets, strict=True):
+                with suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
                 file.flush()
                 os.fsync(file.fileno())
         for temporary, target in zip(temporaries, targets, strict=True):

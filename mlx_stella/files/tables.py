@@ -56,27 +56,39 @@ class Fault:
         return InputError(self.fault, remedy=self.remedy)
 
 
+def refuse(error: InputError) -> None:
+    """Raise the error of a row."""
+    raise error
+
+
 def read_rows(
-    path: Path, fields: Sequence[str], optional: Sequence[str] = (), joint: str = "\n"
+    path: Path,
+    fields: Sequence[str],
+    optional: Sequence[str] = (),
+    joint: str = "\n",
+    fail: Callable[[InputError], None] = refuse,
 ) -> Iterator[TableRow]:
     """The rows of a file; several fields are joined, empty ones and nulls left out.
 
     Args:
         fields: the columns that make up a text; a row may lack those that are ``optional``.
+        fail: told of each row that is malformed or lacks a field, which is passed over; by default
+            its error is raised. The line is named, the file is not.
 
     Raises:
-        InputError: a row is malformed or lacks a field; the line is named, the file is not.
+        InputError: the file as a whole is not what its name says; or as ``fail``.
         OSError: the file cannot be read.
     """
     unit = "row" if path.suffix.lower() == ".parquet" else "line"
     for line, lines, record in _records(path, path.suffix, fields, _every, False):
         if isinstance(record, InputError):
-            raise record.within(f"{unit} {line}")
-        if record is not None:
+            fail(record.within(f"{unit} {line}"))
+        elif record is not None:
             row = _row(record, fields, optional, line, lines, joint)
             if isinstance(row, Fault):
-                raise row.error.within(f"{unit} {row.line}")
-            yield row
+                fail(row.error.within(f"{unit} {row.line}"))
+            else:
+                yield row
 
 
 def _every(number: int) -> bool:

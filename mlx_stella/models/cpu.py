@@ -3,6 +3,7 @@
 exp and erf go through the C library there, at 82 and 39 million elements a second on one core;
 sums and products run at 5,000 million. GELU and softmax took half of the time of a BERT. Written
 as polynomials they reach 310 and 540 million (measured on an AMD EPYC, float32, 2**18 elements).
+Products of half numbers do not go through a BLAS there.
 Metal, CUDA and macOS have fast ones of their own and never come here.
 """
 
@@ -42,10 +43,33 @@ _POWER_OF_TWO = (
 )
 _ROUNDING = 1.5 * 2**23  # adding it leaves a float32 rounded to a whole number
 
+_CAST_AT_ONCE = 2**19  # numbers of a weight that are float64 for a moment
+
+QUERIES_AT_ONCE = 32
+"""Attention takes so many of each row: their scores, which a dozen passes go over, stay in a core's
+cache. A text of 1,838 tokens and eight heads took 0.49 s with all at once and 0.24 s so. As many
+whatever the batch: products of other shapes round otherwise."""
+
 
 def is_needed() -> bool:
     """Whether the default device is the one these forms are for."""
     return sys.platform == "linux" and mx.default_device().type == mx.cpu
+
+
+def product(x: mx.array, weight: mx.array) -> mx.array:
+    """``x @ weight.T`` of half numbers (..., D) and (N, D), summed in float64 and rounded once.
+
+    MLX multiplies them one by one: 202 and 115 ms for (512, 384) by (384, 1536) in float16 and
+    bfloat16 on one core, where this takes 15 and 14. In float32 it would be 9, but there the last
+    bits depend on the order of the sums, so on how many rows come along, and where they tip the
+    rounding to half numbers a text's vector would depend on its company.
+    """
+    x, rows = x.astype(mx.float64), max(1, _CAST_AT_ONCE // weight.shape[1])
+    blocks = [
+        (x @ weight[start : start + rows].astype(mx.float64).T).astype(weight.dtype)
+        for start in range(0, weight.shape[0], rows)
+    ]
+    return blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=-1)
 
 
 def gelu(x: mx.array) -> mx.array:

@@ -2,7 +2,7 @@
 
 The order is sentence-transformers': Transformer, Pooling, Dense, Normalize. A Dense *head*
 projects a pooled vector to another size; it is not an ``lm_head``, and choosing one is not
-cutting a prefix off a vector.
+cutting a prefix off a vector, for which there is :func:`prefix`.
 """
 
 from typing import Literal, get_args
@@ -51,6 +51,16 @@ def dense(x: mx.array, weight: mx.array, bias: mx.array | None, activation: Acti
     if bias is not None:
         y = y + bias
     return mx.tanh(y) if activation == "Tanh" else y
+
+
+def prefix(x: mx.array, size: int) -> mx.array:
+    """The first ``size`` numbers of each vector: (B, N) -> (B, size).
+
+    Cut before normalising: prefixes of unit vectors have unlike lengths. A model trained for it
+    keeps most of what it knows in front (Kusupati et al. 2022, Matryoshka Representation
+    Learning, https://arxiv.org/abs/2205.13147).
+    """
+    return x[:, :size]
 
 
 def normalize(x: mx.array) -> mx.array:

@@ -76,7 +76,7 @@ def key_mask(attention_mask: mx.array | None) -> mx.array | None:
 
 
 SCORES_AT_ONCE = 2**26
-"""Where the device has no fused kernel, at most so many scores (B, H, queries, L) are held."""
+"""Where a GPU has no fused kernel, at most so many scores (B, H, queries, L) are held."""
 
 _FUSED_HEAD_DIMS = (64, 80, 96, 128)
 """Sizes of a head for which Metal has a kernel that holds no scores ..."""
@@ -104,6 +104,8 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     is_fused = mx.metal.is_available() and E in _FUSED_HEAD_DIMS
     queries = max(1, (_FUSED_SCORES_AT_ONCE if is_fused else SCORES_AT_ONCE) // (B * H * L))
+    if cpu.is_needed():
+        queries = cpu.QUERIES_AT_ONCE
     kernel = cpu if cpu.is_needed() else mx.fast
     blocks = [
         kernel.scaled_dot_product_attention(

@@ -6,7 +6,8 @@ MLP whose packed projection holds *up* first and *gate* second, with exact (erf)
 biases in that projection. Post-norm, LayerNorm eps 1e-12. Later ports call the same model "gte".
 
 ``unpad_inputs`` and ``use_memory_efficient_attention`` choose kernels in the reference and do not
-change the result. The pooler is never used and is dropped.
+change the result; snowflake-arctic-embed-m-v2.0 spells them as strings. The pooler is never used
+and is dropped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,8 @@ from mlx_stella.models.products import Linear, gated
 RENAMES = {"new.": "", "pooler.": None, "classifier.": None}
 FUSED = {"qkv_proj.": ("q_proj.", "k_proj.", "v_proj.")}  # where pack_qkv is false
 
+_KERNEL_CHOICES = ("unpad_inputs", "use_memory_efficient_attention")
+
 
 @dataclass(frozen=True)
 class ModelArgs(BackboneArgs):
@@ -67,7 +70,12 @@ class ModelArgs(BackboneArgs):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        return parse_rotary(cls, config, file)
+        spelled = {
+            key: config[key] == "true"
+            for key in _KERNEL_CHOICES
+            if config.get(key) in ("true", "false")
+        }
+        return parse_rotary(cls, {**config, **spelled}, file)
 
 
 class Embeddings(nn.Module):

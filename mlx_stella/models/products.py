@@ -145,6 +145,8 @@ class Linear(nn.Module):
 
     def multiply(self, x: mx.array, bias: mx.array | None = None) -> mx.array:
         """The bare product, in the type of the operands."""
+        if self.dtype != mx.float32 and cpu.is_needed():
+            return cpu.product(x, self.weight)
         return x @ self.weight.T if bias is None else mx.addmm(bias, x, self.weight.T)
 
     def rows(self) -> Iterator[mx.array]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from mlx_stella.errors import InputError, OutputError
-from mlx_stella.files import atomic, npy
+from mlx_stella.files import npy, output
 from mlx_stella.retrieval.store import Store, StoredChunk
 
 ENDINGS = (".parquet", ".npy")
 
 
-def export(store: Store, dim: int, output: Path) -> int:
+def export(store: Store, dim: int, path: Path, overwrite: bool) -> int:
     """Write all rows, in constant memory; the file appears whole or not at all.
 
     A .npy file holds (rows, dim) float32, and NAME.rows.jsonl beside NAME.npy a line a row.
@@ -23,16 +23,16 @@ def export(store: Store, dim: int, output: Path) -> int:
         The number of rows.
 
     Raises:
-        InputError: the ending is unknown, or the file would lie in the index.
+        InputError: the ending is unknown, the file would lie in the index, or as `output.check`.
         OutputError: the file cannot be written.
     """
-    if output.suffix not in ENDINGS:
-        raise InputError("export is .parquet or .npy", where=output, remedy="change the ending")
-    target = Path(os.path.realpath(output))
+    if path.suffix not in ENDINGS:
+        raise InputError("export is .parquet or .npy", where=path, remedy="change the ending")
+    target = Path(os.path.realpath(path))
     if "://" not in store.uri and target.is_relative_to(os.path.realpath(store.uri)):
-        raise InputError("lies in the index", where=output, remedy="another place")
-    write = _write_parquet if output.suffix == ".parquet" else _write_npy
-    return write(store, dim, output)
+        raise InputError("lies in the index", where=path, remedy="another place")
+    write = _write_parquet if path.suffix == ".parquet" else _write_npy
+    return write(store, dim, path, overwrite)
 
 
 def describe(row: StoredChunk) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def describe(row: StoredChunk) -> dict[str, Any]:
     }
 
 
-def _write_parquet(store: Store, dim: int, output: Path) -> int:
+def _write_parquet(store: Store, dim: int, path: Path, overwrite: bool) -> int:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -61,7 +61,10 @@ def _write_parquet(store: Store, dim: int, output: Path) -> int:
     ]
     schema = pa.schema([*columns, ("embedding", pa.list_(pa.float32(), dim))])
     written = 0
-    with atomic.whole(output) as (file,), parquet.ParquetWriter(file, schema) as writer:
+    with (
+        output.writing(path, overwrite=overwrite) as (file,),
+        parquet.ParquetWriter(file, schema) as writer,
+    ):
         for rows, vectors in store.blocks():
             table = pa.Table.from_pylist([describe(row) for row in rows], pa.schema(columns))
             flat = pa.array(np.ascontiguousarray(vectors).ravel())
@@ -71,15 +74,15 @@ def _write_parquet(store: Store, dim: int, output: Path) -> int:
     return written
 
 
-def _write_npy(store: Store, dim: int, output: Path) -> int:
-    target = Path(os.path.realpath(output))  # the rows lie beside the file, not beside its link
+def _write_npy(store: Store, dim: int, path: Path, overwrite: bool) -> int:
     count, written = store.count(), 0
-    with atomic.whole(target, target.with_suffix(".rows.jsonl")) as (vectors_file, rows_file):
+    both = (path, path.with_suffix(".rows.jsonl"))
+    with output.writing(*both, overwrite=overwrite) as (vectors_file, rows_file):
         npy.begin(vectors_file, count, dim)
         for rows, vectors in store.blocks():
             npy.add(vectors_file, vectors)
             rows_file.writelines(f"{json.dumps(describe(row))}\n".encode() for row in rows)
             written += len(rows)
         if written != count:
-            raise OutputError("the index changed meanwhile", where=output, remedy="run it again")
+            raise OutputError("the index changed meanwhile", where=path, remedy="run it again")
     return written

@@ -53,7 +53,8 @@ def _parse_pattern(line: str) -> _Pattern | None:
         return None
     # A class may hold a slash; what is left of an open [ or of a last backslash is no pattern.
     parts: list[list[str]] = [[]]
-    for token in _TOKEN.findall(line):
+    for found in _TOKEN.finditer(line):
+        token = found[0]
         if token in ("[", "\\"):
             return None
         if token in ("/", "\\/"):

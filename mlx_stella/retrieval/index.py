@@ -2,7 +2,6 @@
 
 import os
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypedDict, Unpack, overload
@@ -11,7 +10,7 @@ from mlx_stella import __version__
 from mlx_stella.checkpoint.tokenization import check_text
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.settings import listed
-from mlx_stella.errors import InputError, StellaWarning, StoreError
+from mlx_stella.errors import InputError, StoreError
 from mlx_stella.files import lock
 from mlx_stella.loading import load_recorded
 from mlx_stella.machine.packages import require
@@ -19,8 +18,8 @@ from mlx_stella.retrieval import passages, ranking
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.export import export
 from mlx_stella.retrieval.manifest import Asked, IndexManifest, begin, check_model, read_manifest
-from mlx_stella.retrieval.scanning import Scan
 from mlx_stella.retrieval.sources import (
+    check_found,
     forget_sources,
     key_of,
     remember_sources,
@@ -41,6 +40,7 @@ class SearchOptions(TypedDict, total=False):
     filters: Sequence[str]
     hybrid: bool
     exact: bool
+    task: str | None
 
 
 class Index:
@@ -102,6 +102,7 @@ class Index:
         model: str | Encoder | None,
         *,
         dim: int | None = None,
+        truncate_dim: int | None = None,
         chunk_tokens: int | None = None,
         overlap: int | None = None,
         dtype: str | None = None,
@@ -114,6 +115,7 @@ class Index:
             uri: as in :meth:`open`.
             model: an encoder, or what to load; None only for an index that exists.
             dim: size of the vectors; by default the model's.
+            truncate_dim: keep this many numbers of each vector, the first ones; by default all.
             chunk_tokens: tokens in a chunk; by default what the model reads, at most 512.
             overlap: tokens repeated from chunk to chunk; by default an eighth.
             dtype, memory_limit: see :func:`mlx_stella.load`.
@@ -123,7 +125,7 @@ class Index:
             StoreError: there is one, or one of other settings; or it cannot be used.
             InputError: there can be none at this address.
         """
-        asked = Asked(dim, chunk_tokens, overlap, dtype)
+        asked = Asked(dim, chunk_tokens, overlap, dtype, truncate_dim)
         index = cls(open_store(os.fspath(uri)), model, asked, memory_limit)
         if not index.is_new:
             if not exist_ok:
@@ -199,7 +201,7 @@ class Index:
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
         found = scan_sources(store, [Path(path) for path in named], globs, folder)
         made = read_manifest(store)
-        _check_found(found, named, is_new=made is None)
+        check_found(found, named, is_new=made is None)
         encoder = self._model_for_writing(made)
         with lock.writing(self.uri):
             made = begin(store, encoder, self._model_name(made), self._asked, __version__)
@@ -209,7 +211,7 @@ class Index:
                 found,
                 fields,
                 Chunker(encoder.tokenizer, made.chunk_tokens, made.overlap),
-                lambda texts: encoder.encode_document(texts, dim=made.dim),
+                made.embedder(encoder, made.prompt),
                 progress(len(found.files)) if progress else lambda files, chunks: None,
             )
             forget_sources(store, found)
@@ -231,6 +233,7 @@ class Index:
         filters: Sequence[str] = (),
         hybrid: bool = False,
         exact: bool = False,
+        task: str | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The passages that answer a question, best first.
 
@@ -241,12 +244,14 @@ class Index:
                 record; all must hold.
             hybrid: fuse the ranking by meaning with one by words.
             exact: look at every vector.
+            task: which query prompt, as in ``Encoder.encode_query``.
 
         Returns:
             Hits; for several questions a list of them each.
 
         Raises:
-            InputError: a question is empty, or a filter is not understood.
+            InputError: a question is empty, a filter is not understood, or no prompt belongs to
+                the task.
             StoreError: as :attr:`model`, or the index cannot be read.
         """
         questions = [query] if isinstance(query, str) else listed(query)
@@ -257,7 +262,9 @@ class Index:
         if top < 1:
             raise InputError(f"top is {top}", remedy="at least one hit")
         conditions = parse_filters(filters)
-        vectors = self.model.encode_query(questions, dim=self.manifest.dim)
+        prompts = self.model.checkpoint.prompts
+        prompt = prompts.choose(prompts.for_query(task), None, None)
+        vectors = self.manifest.embedder(self.model, prompt)(questions)
         found = [
             ranking.search(self._store, words, vector, top, conditions, hybrid, exact)
             for words, vector in zip(questions, vectors, strict=True)
@@ -321,17 +328,17 @@ class Index:
         """
         return status_of(self._store, self.manifest)
 
-    def export(self, output: StrPath) -> int:
+    def export(self, output: StrPath, *, overwrite: bool = False) -> int:
         """Write all passages and vectors to a .parquet file, or .npy with a .rows.jsonl beside it.
 
         Returns:
             The number of rows.
 
         Raises:
-            InputError: the ending is another, or the file would lie in the index.
+            InputError: the ending is another, a file is there, or it would lie in the index.
             OutputError: it cannot be written.
         """
-        return export(self._store, self.manifest.dim, Path(output))
+        return export(self._store, self.manifest.width, Path(output), overwrite)
 
     def _model_for_writing(self, made: IndexManifest | None) -> Encoder:
         """The model in the index's dtype; one that was loaded to search may be of another."""
@@ -343,8 +350,8 @@ class Index:
             return self._encoder
 
     def _load(self, made: IndexManifest | None, dtype: str | None) -> Encoder:
-        origin = made.origin if made else None
-        return load_recorded(self._model_name(made), origin, dtype, self._memory_limit)
+        name, origin = self._model_name(made), made.origin if made else None
+        return load_recorded(name, origin, dtype, self._memory_limit, where=self.uri)
 
     def _model_name(self, made: IndexManifest | None) -> str:
         """What the model is loaded by, and recorded as."""
@@ -385,15 +392,3 @@ def open_store(uri: str) -> Store:
     from mlx_stella.retrieval.lance import LanceStore
 
     return LanceStore(uri)
-
-
-def _check_found(found: Scan, paths: Sequence[StrPath], is_new: bool) -> None:
-    """Say that there is nothing, rather than make an index of nothing."""
-    if found.files or found.skipped or found.failed:
-        return
-    matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
-    if is_new:
-        where = ", ".join(map(str, paths))
-        raise InputError(f"no file{matching}", where=where, remedy="name others")
-    if found.globs:
-        warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=3)

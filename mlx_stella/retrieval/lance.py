@@ -6,6 +6,7 @@ it was before or as it is after. Values become SQL literals in one function only
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -314,9 +315,13 @@ class LanceStore:
             raise _fault(self.uri, str(error)) from None
 
 
+_INNER = re.compile(r"^lance error: |LanceError\([^)]*\): |,?\s*[^\s,]*\.rs\b.*", re.DOTALL)
+"""What LanceDB's messages say of its own sources, and all behind it."""
+
+
 def _fault(uri: str, message: str) -> StoreError:
     low = message.lower()
-    start = " ".join(message.split())[:160]
+    start = " ".join(_INNER.sub("", message).split())[:160]
     if "no space left" in low or "quota exceeded" in low or "file too large" in low:
         fault, remedy = "the disk is full", "free some space and run it again, nothing is lost"
     elif "permission denied" in low or "read-only file system" in low:

@@ -1,7 +1,10 @@
 """What made the vectors of an index, so that no other model ever answers from them."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import numpy as np
 
 from mlx_stella.checkpoint import origin
 from mlx_stella.checkpoint.origin import Origin
@@ -27,9 +30,10 @@ class IndexManifest:
     Attributes:
         format: see FORMAT; version: of the package that made it.
         origin: the model; where JSON is concerned its three fields stand among the others.
-        dim: the size of the vectors, which names the Dense head; dtype: what they were made in.
+        dim: the size of the Dense head's vectors; dtype: what they were made in.
         prompt: what stood before each chunk.
         chunk_tokens, overlap: how texts were cut.
+        truncate_dim: how many numbers of each vector were kept; None for all.
     """
 
     format: int
@@ -40,6 +44,24 @@ class IndexManifest:
     prompt: str
     chunk_tokens: int
     overlap: int
+    truncate_dim: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.dim if self.truncate_dim is None else self.truncate_dim
+
+    def embedder(self, encoder: Encoder, prompt: str) -> Callable[[Sequence[str]], np.ndarray]:
+        """What gives n texts, chunks or questions, vectors (n, width) float32 as this index has.
+
+        Raises:
+            InputError: the model has no such dim.
+        """
+        # Whether it was trained to be cut was told when the index was made, so not again.
+        settings = replace(
+            encoder.settings(prompt=prompt, dim=self.dim), truncate_dim=self.truncate_dim
+        )
+        return lambda texts: cast(np.ndarray, encoder.encode(texts, settings=settings))
 
     def to_json(self) -> dict[str, Any]:
         return origin.to_json(self)
@@ -55,7 +77,10 @@ class IndexManifest:
                 remedy="make it anew",
             )
         try:
-            return origin.from_json(cls, data)
+            made = origin.from_json(cls, data)
+            if 1 <= made.width <= made.dim:
+                return made
+            fault = f"its record is damaged, {made.width} of {made.dim} numbers are kept"
         except KeyError as error:
             fault = f"its record lacks {error}"
         except TypeError as error:
@@ -68,7 +93,7 @@ class Asked:
     """Settings that somebody asks for: None for what the index has, or the default for a new one.
 
     Attributes:
-        dim: size of the vectors; by default the model's.
+        dim: size of the vectors; by default the model's. truncate_dim: what is left of them.
         chunk_tokens: by default all that the model reads, up to MAX_CHUNK_TOKENS.
         overlap: by default an eighth of that; dtype: see :func:`mlx_stella.load`.
     """
@@ -77,6 +102,7 @@ class Asked:
     chunk_tokens: int | None = None
     overlap: int | None = None
     dtype: str | None = None
+    truncate_dim: int | None = None
 
     def check(self, made: IndexManifest, uri: str) -> None:
         """Refuse to go on with other settings than an index was made with.
@@ -124,14 +150,12 @@ def make_manifest(encoder: Encoder, name: str, asked: Asked, version: str) -> In
     """The manifest of an index to be made by a model.
 
     Raises:
-        InputError: the model has no such dim, or cannot read such chunks.
+        InputError: the model has no such vectors, or cannot read such chunks.
     """
-    dim = encoder.default_dim if asked.dim is None else asked.dim
-    if dim not in encoder.dims:
-        raise InputError(
-            f"this model has no vectors of {dim} dimensions",
-            remedy=f"one of {', '.join(map(str, encoder.dims))}",
-        )
+    settings = encoder.settings(
+        prompt=encoder.document_prompt, dim=asked.dim, truncate_dim=asked.truncate_dim
+    )
+    (dim,) = settings.sizes
     room = encoder.document_room
     chunk_tokens, overlap = asked.chunk_tokens, asked.overlap
     if chunk_tokens is None:
@@ -148,9 +172,10 @@ def make_manifest(encoder: Encoder, name: str, asked: Asked, version: str) -> In
         origin=Origin.of(name, encoder.checkpoint.directory),
         dim=dim,
         dtype=encoder.dtype,
-        prompt=encoder.document_prompt,
+        prompt=settings.prefix,
         chunk_tokens=chunk_tokens,
         overlap=overlap,
+        truncate_dim=settings.truncate_dim,
     )
 
 

@@ -34,7 +34,7 @@ def read_sources(store: Store) -> dict[str, Source]:
 
 
 def read_report(store: Store) -> dict[str, list[list[str]]]:
-    """Root, name and reason, or hash, of each file that is "skipped", "failed" or "empty".
+    """Root, name and reason, or hash, of what is "skipped", "failed" or "empty", or of "bad_rows".
 
     Raises:
         StoreError: the note is damaged.

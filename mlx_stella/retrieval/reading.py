@@ -4,12 +4,12 @@ import codecs
 import hashlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_stella.errors import InputError
-from mlx_stella.files.tables import read_rows
+from mlx_stella.files.tables import read_rows, refuse
 from mlx_stella.retrieval.html import html_to_text
 from mlx_stella.retrieval.scanning import ROW_ENDINGS, SourceFile
 
@@ -96,12 +96,15 @@ def content_hash(file: SourceFile, fields: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
+def read(
+    file: SourceFile, fields: Sequence[str], fail: Callable[[InputError], None] = refuse
+) -> Iterator[Passage]:
     """The passages of a file, in order.
 
     Args:
         fields: of a file of rows, the columns that make up a text; empty for "text", and for
             "title" and "text" in a BEIR folder.
+        fail: told of each row that has no text, which is passed over; by default it is raised.
 
     Raises:
         NotText: the file is binary.
@@ -112,7 +115,7 @@ def read(file: SourceFile, fields: Sequence[str]) -> Iterator[Passage]:
     if kind == "rows":
         optional = ("title",) if file.is_beir else ()
         left = _UNFOLDED + _MOST_UNFOLDING * file.path.stat().st_size
-        for row in read_rows(file.path, _columns(file, fields), optional):
+        for row in read_rows(file.path, _columns(file, fields), optional, fail=fail):
             left -= len(row.text)
             if left < 0:
                 fault = f"its rows hold over {_MOST_UNFOLDING} times its size"

@@ -221,18 +221,29 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     if not globs:
         return True
     last = name.rsplit("/", 1)[-1]
-    variants = [variant for glob in globs for variant in _variants(glob)]
-    return any(fnmatch.fnmatchcase(part, glob) for glob in variants for part in (name, last))
+    return any(_regex(glob).fullmatch(part) for glob in globs for part in (name, last))
+
+
+_TOKEN = re.compile(r"(?P<folders>(?<![^/])(?:\*\*/)+)|(?P<star>\*+)|\[!?\]?[^]]*\]|.", re.DOTALL)
+_SKIPS = {"star": ".*?", "folders": "(?:.*?/)??"}
 
 
 @cache
-def _variants(glob: str) -> list[str]:
-    """A pattern with and without each of its ``**/``, which may stand for no folder at all."""
-    first, *rest = re.split(r"(?:(?<=/)|^)(?:\*\*/)+", glob)
-    found = [first]
-    for part in rest:
-        found = [known + folders + part for known in found for folders in ("**/", "")]
-    return found
+def _regex(glob: str) -> re.Pattern[str]:
+    """As fnmatch has it, but ``**/`` may stand for no folder at all.
+
+    It never goes back behind a star once the next piece is found, so its time grows with the name,
+    however many stars a stranger has written.
+    """
+    end = glob.rfind("]") + 1  # behind it no class ends: each [ is itself, and not looked at again
+    groups: list[list[str]] = [[]]
+    for token in _TOKEN.finditer(glob[:end] + glob[end:].replace("[", "[[]")):
+        if token.lastgroup:
+            groups.append([_SKIPS[token.lastgroup]])
+        else:
+            groups[-1].append(fnmatch.translate(token[0])[:-2])  # without the end of the text
+    *first, last = map("".join, groups)
+    return re.compile("".join(f"(?>{group})" for group in first) + last)
 
 
 def as_spelled(path: Path) -> Path:

@@ -57,6 +57,22 @@ def scan_sources(
     return found
 
 
+def check_found(found: Scan, paths: Sequence[str | os.PathLike[str]], is_new: bool) -> None:
+    """Say that there is nothing, rather than make an index of nothing.
+
+    Raises:
+        InputError: a new index would be of nothing.
+    """
+    if found.files or found.skipped or found.failed:
+        return
+    matching = f" that matches --glob {' or '.join(found.globs)}" if found.globs else ""
+    if is_new:
+        where = ", ".join(map(str, paths))
+        raise InputError(f"no file{matching}", where=where, remedy="name others")
+    if found.globs:
+        warnings.warn(f"there is no file{matching}", StellaWarning, stacklevel=3)
+
+
 def remember_sources(store: Store, found: Scan, fields: list[str]) -> None:
     """Note what is being indexed; of a root that is known, what it adds to that."""
     sources = read_sources(store)

@@ -19,7 +19,7 @@ class IndexStatus:
         manifest: what made its vectors; chunks: the number of its rows.
         done: nothing; pending: embed them, the reason is "new", "changed" or "part of it is done";
             gone: take them out; failed: try again; skipped: leave them out; empty: nothing, they
-            hold no words.
+            hold no words; bad_rows: mend these rows of files that are done.
     """
 
     manifest: IndexManifest
@@ -30,6 +30,7 @@ class IndexStatus:
     failed: list[Note] = field(default_factory=list)
     skipped: list[Note] = field(default_factory=list)
     empty: list[Key] = field(default_factory=list)
+    bad_rows: list[Note] = field(default_factory=list)
 
 
 def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
@@ -71,5 +72,7 @@ def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
         closed = [note.key.name for note in found.failed if note.key.root == root]
         here = [key for key in versions if key.root == root]
         seen |= {key for key in here if any(is_below(key.name, folder) for folder in closed)}
+    done = set(status.done)
+    status.bad_rows = [note for note in read_notes(report, "bad_rows") if note.key in done]
     status.gone = sorted(key for key in versions if key not in seen)
     return status

@@ -5,7 +5,7 @@ taken up after the last batch it committed; what it stores in the end does not d
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,9 @@ from mlx_stella.retrieval.scanning import Key, Note, Scan, SourceFile
 from mlx_stella.retrieval.store import State, Store, StoredChunk
 
 FIRST_BATCH, LEAST_BATCH, LARGEST_BATCH = 64, 16, 4096
+BAD_ROWS = 10
+"""Of a file, so many rows that cannot be read are told; the others are counted."""
+
 COMMIT_SECONDS = (1.5, 6.0)
 """Batches grow while one takes less than the first, and shrink above the second."""
 
@@ -34,6 +37,7 @@ class UpdateReport:
         embedded, reused: chunks given a vector by the model, or that of the same text.
         removed: files taken out of the index.
         skipped: left out on purpose; failed: to be mended; empty: without words, by their hash.
+        bad_rows: rows to be mended, of files whose other rows are in the index.
     """
 
     found: int = 0
@@ -44,6 +48,7 @@ class UpdateReport:
     removed: int = 0
     skipped: list[Note] = field(default_factory=list)
     failed: list[Note] = field(default_factory=list)
+    bad_rows: list[Note] = field(default_factory=list)
     empty: dict[Key, str] = field(default_factory=dict)
 
 
@@ -84,6 +89,9 @@ class _Run:
         self._states = stored_versions(store)
         self._old_report = read_report(store)
         self._empty = read_empty(self._old_report)
+        self._bad_rows: dict[Key, list[Note]] = {}  # of the versions that are stored
+        for note in read_notes(self._old_report, "bad_rows"):
+            self._bad_rows.setdefault(note.key, []).append(note)
         self._batch: list[StoredChunk] = []
         self._batch_size = FIRST_BATCH
         self._chunks = 0
@@ -104,6 +112,7 @@ class _Run:
             except InputError as error:
                 self._give_up(file.key, str(error))
         self._flush()
+        self.report.bad_rows = [n for n in self._known_bad_rows() if n.key not in self._given_up]
         self._remove_missing()
         self.report.files = len(stored_versions(self._store)) + len(self.report.empty)
         self._store.finish()  # even if nothing changed: the run before may have been killed
@@ -141,13 +150,11 @@ class _Run:
     def _chunks_of(self, file: SourceFile) -> Iterator[Chunk]:
         """The chunks of a file, once all of it was read without a fault."""
         with _its_own_fault():
-            passages = reading.read(file, self._fields)
             if reading.kind_of(file.path) == "rows":  # too large to keep, so it is read twice
-                for _ in passages:
-                    pass
-                passages = reading.read(file, self._fields)
+                self._note_bad_rows(file)
+                passages = reading.read(file, self._fields, lambda error: None)
             else:
-                passages = iter(list(passages))
+                passages = iter(list(reading.read(file, self._fields)))
             for passage in passages:
                 yield from self._chunker.chunks(passage)
 
@@ -228,17 +235,31 @@ class _Run:
         if content_hashes:
             self._store.delete(key, content_hashes)
 
+    def _note_bad_rows(self, file: SourceFile) -> None:
+        """Before the rest of the file is stored, for it is not read again then."""
+        self._bad_rows[file.key] = _bad_rows(file, self._fields)
+        if self._bad_rows[file.key]:
+            notes = [note for notes in self._bad_rows.values() for note in notes]
+            self._store.write_note(REPORT, self._old_report | {"bad_rows": _entries(notes)})
+
+    def _known_bad_rows(self) -> list[Note]:
+        return [note for file in self._found.files for note in self._bad_rows.get(file.key, ())]
+
     def _write_report(self) -> None:
         """Keep reasons for `status`, and those of files that this run did not look at."""
         note: dict[str, Any] = {}
-        lists = {"skipped": self.report.skipped, "failed": self.report.failed}
+        lists = {
+            "skipped": self.report.skipped,
+            "failed": self.report.failed,
+            "bad_rows": self._known_bad_rows(),
+        }
         for name, entries in lists.items():
             old = [
                 note
                 for note in read_notes(self._old_report, name)
                 if not self._found.covers(note.key)
             ]
-            note[name] = [[n.key.root, n.key.name, n.reason] for n in {*old, *entries}]
+            note[name] = _entries(dict.fromkeys([*old, *entries]))
         old_empty = {key: h for key, h in self._empty.items() if not self._found.covers(key)}
         empty = old_empty | self.report.empty
         note["empty"] = [[key.root, key.name, value] for key, value in empty.items()]
@@ -254,13 +275,41 @@ def stored_versions(store: Store) -> dict[Key, dict[str, State]]:
 
 
 def read_notes(report: dict[str, list[list[str]]], name: str) -> list[Note]:
-    """What a run left out: "skipped" or "failed" of its report."""
+    """What a run left out: "skipped", "failed" or "bad_rows" of its report."""
     return [Note(Key(root, file), reason) for root, file, reason in report.get(name, [])]
+
+
+def _entries(notes: Iterable[Note]) -> list[list[str]]:
+    return [[note.key.root, note.key.name, note.reason] for note in notes]
 
 
 def read_empty(report: dict[str, list[list[str]]]) -> dict[Key, str]:
     """Files that hold no words, and the hash they had then."""
     return {Key(root, file): value for root, file, value in report.get("empty", [])}
+
+
+def _bad_rows(file: SourceFile, fields: Sequence[str]) -> list[Note]:
+    """Read a file of rows, and say of the first that have no text what is wrong with them.
+
+    Raises:
+        InputError: not one has a text.
+    """
+    bad, good, errors = 0, 0, list[InputError]()
+
+    def fail(error: InputError) -> None:
+        nonlocal bad
+        bad += 1
+        if len(errors) < BAD_ROWS:
+            errors.append(error)
+
+    for _ in reading.read(file, fields, fail):
+        good += 1
+    if errors and not good:
+        raise errors[0]
+    reasons = [str(error) for error in errors]
+    if bad > len(errors):
+        reasons.append(f"{bad - len(errors)} more rows cannot be read")
+    return [Note(file.key, reason) for reason in reasons]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from mlx_stella.encoding.encoder import Encoder
-from mlx_stella.encoding.settings import EncodeOptions, OnLong, Settings
+from mlx_stella.encoding.settings import EncodeOptions, OnLong, Settings, one_or_several
 from mlx_stella.errors import InputError
 from mlx_stella.server.faults import RequestError
 
@@ -109,14 +109,10 @@ def settle(
     Raises:
         RequestError: a size, a prompt or a length is not the model's; the field is named.
     """
-    for size in asked.dims:
-        if size not in encoder.dims:
-            known = ", ".join(map(str, encoder.dims))
-            raise RequestError(
-                f"this model has no vectors of {size} dimensions",
-                param="dimensions",
-                remedy=f"one of {known}",
-            )
+    try:
+        one_or_several(None, list(asked.dims) or None, encoder.checkpoint)
+    except InputError as error:
+        raise RequestError(error.fault, param="dimensions", remedy=error.remedy) from None
     choice = _prompt_of(asked, suffix, encoder, default_prompt)
     try:
         settings = encoder.settings(

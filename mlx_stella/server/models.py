@@ -235,7 +235,7 @@ def _forget(held: list[Encoder | None]) -> None:
 
 def _open(source: str, dtype: str, is_pinned: bool, keep_alive: float) -> ServedModel:
     found = hub.resolve(source)
-    checkpoint = open_checkpoint(found.directory, found.entry.prompts if found.entry else None)
+    checkpoint = open_checkpoint(found.directory, found.entry)
     if os.path.isdir(os.path.expanduser(source)):  # its path is nobody's business
         name = Path(source).expanduser().resolve().name
         if revision_of(found.directory) and found.repo:

@@ -106,6 +106,28 @@ def test_config_values_that_are_not_implemented(copy_of, name, changes, pattern)
     refused(directory, "config.json", pattern)
 
 
+KERNELS = ("unpad_inputs", "use_memory_efficient_attention")
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_choices_of_kernels_may_be_strings(copy_of, value):
+    """As in the config.json of snowflake-arctic-embed-m-v2.0."""
+    directory = copy_of("tiny-gte-en-v1.5")
+    edit_json(directory / "config.json", **dict.fromkeys(KERNELS, value))
+    args = open_checkpoint(directory).args
+    assert [getattr(args, key) for key in KERNELS] == [value == "true"] * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(KERNELS[0], "True"), (KERNELS[1], ["true"]), ("pack_qkv", "true"), (KERNELS[0], 1)],
+)
+def test_other_strings_are_no_booleans(copy_of, key, value):
+    directory = copy_of("tiny-gte-en-v1.5")
+    edit_json(directory / "config.json", **{key: value})
+    refused(directory, "config.json", key, "should be a bool")
+
+
 def test_all_missing_keys_are_named_at_once(copy_of):
     directory = copy_of("tiny-stella-1.5b")
     edit_json(directory / "config.json", rms_norm_eps=None, vocab_size=None)

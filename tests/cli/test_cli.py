@@ -1,4 +1,7 @@
-"""The command line as a user types it: in a process of its own, by its output and exit status."""
+"""The command line by its output and exit status.
+
+In a process of its own where that is the point: streams, signals, limits, what is imported.
+"""
 
 import json
 import os
@@ -10,8 +13,9 @@ import time
 
 import numpy as np
 import pytest
-from support import CHECKPOINTS, edit_json, load_tiny
-from support.processes import COMMAND, STELLA, fail, run, succeed
+from support import CHECKPOINTS, edit_json, load_tiny, processes
+from support.commands import fail, succeed
+from support.processes import COMMAND, STELLA
 
 TEXTS = ["What is Deep Learning?", "naïve café — 東京 🚀", "a"]
 
@@ -30,7 +34,7 @@ def same(vectors: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_arguments_to_json_lines(expected):
-    output = succeed("embed", *TEXTS, "--dtype", "float32")
+    output = processes.succeed("embed", *TEXTS, "--dtype", "float32")
     assert [json.loads(line)["text"] for line in output.splitlines()] == TEXTS
     same(vectors_of(output), expected)
 
@@ -64,13 +68,13 @@ def test_json_lines_to_json_lines(tmp_path, expected):
 
 def test_an_empty_line_is_an_empty_text_and_no_line_is_none():
     assert len(succeed("embed", stdin="one\n\nthree\n").splitlines()) == 3
-    done = run("embed", stdin="")
+    done = processes.run("embed", stdin="")
     assert done.returncode == 0 and done.stdout == b"" and b"holds no text" in done.stderr
 
 
 def test_a_file_name_among_the_texts(tmp_path):
     (tmp_path / "notes.txt").write_text("a")
-    done = run("embed", "notes.txt", cwd=tmp_path)
+    done = processes.run("embed", "notes.txt", cwd=tmp_path)
     assert done.returncode == 0 and b"--input notes.txt" in done.stderr
 
 
@@ -81,10 +85,15 @@ def test_the_input_is_never_overwritten(tmp_path):
     assert "kept" in (tmp_path / "a.jsonl").read_text()
 
 
-def test_an_output_that_is_a_link_stays_one(tmp_path):
-    (tmp_path / "link.npy").symlink_to("real.npy")
-    succeed("embed", "a", "--output", "link.npy", cwd=tmp_path)
-    assert (tmp_path / "link.npy").is_symlink() and np.load(tmp_path / "real.npy").shape[0] == 1
+def test_a_file_is_replaced_only_where_that_was_said(tmp_path):
+    arguments = ("embed", "a", "--output", "out.npy")
+    (tmp_path / "out.npy").write_text("mine")
+    assert "out.npy: exists; remedy: another name, or --overwrite" in fail(*arguments, cwd=tmp_path)
+    assert (tmp_path / "out.npy").read_text() == "mine"
+    succeed(*arguments, "--overwrite", cwd=tmp_path)
+    assert np.load(tmp_path / "out.npy").shape[0] == 1
+    parts = ("--input", "a.txt", "--output", "parts/")
+    assert "drop --overwrite" in fail("embed", *parts, "--overwrite", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -104,7 +113,7 @@ def test_closed_streams_and_other_encodings():
     for script, pattern in [(f"{command} <&-", b"no text"), (f"{command} a >&-", b"stdout is")]:
         done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
         assert done.returncode == 1 and pattern in done.stderr, done.stderr
-    succeed("demo", "--model", STELLA, "--query", "查询", PYTHONIOENCODING="ascii")
+    processes.succeed("demo", "--model", STELLA, "--query", "查询", PYTHONIOENCODING="ascii")
 
 
 def test_options_reach_the_model():
@@ -126,7 +135,7 @@ def test_a_text_that_looks_like_an_option(expected):
 
 
 def test_long_texts():
-    done = run("embed", "a " * 9, "--max-length", "4")
+    done = processes.run("embed", "a " * 9, "--max-length", "4")
     assert done.returncode == 0
     note = "mlx-stella: note: 1 of 1 texts were cut to 4 tokens\n"
     assert done.stderr.decode() == note
@@ -165,14 +174,15 @@ def test_input_that_cannot_be_read(tmp_path, name, content, pattern):
     ],
 )
 def test_output_that_cannot_be_written(tmp_path, output, pattern):
-    assert pattern in fail("embed", "a", "--output", output, cwd=tmp_path)
+    assert pattern in processes.fail("embed", "a", "--output", output, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
     """A file size limit stands for the full disk: the write fails in the middle."""
     (tmp_path / "out.npy").write_bytes(b"earlier result")
-    script = f"ulimit -f 8; trap '' XFSZ; exec {COMMAND} embed a b c --dim 8192 --output out.npy"
+    embed = f"{COMMAND} embed a b c --dim 8192 --output out.npy --overwrite"
+    script = f"ulimit -f 8; trap '' XFSZ; exec {embed}"
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -184,6 +194,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     assert done.stderr.startswith(b"mlx-stella: out.npy: could not be written")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
     assert (tmp_path / "out.npy").read_bytes() == b"earlier result"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_behind_stdout_has_a_remedy():
+    script = f"{COMMAND} models > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
+    line = b"mlx-stella: No space left on device; remedy: free some space and run it again\n"
+    assert (done.returncode, done.stderr) == (1, line)
 
 
 def test_a_reader_that_goes_away():
@@ -221,8 +239,8 @@ def test_wrong_usage():
 
 
 def test_a_model_that_is_nowhere(tmp_path):
-    assert "no such directory or model" in fail("embed", "a", model="nope")
-    error = fail("embed", "a", model="stella-1.5b", HF_HUB_CACHE=str(tmp_path))
+    assert "no such directory or model" in processes.fail("embed", "a", model="nope")
+    error = processes.fail("embed", "a", model="stella-1.5b", HF_HUB_CACHE=str(tmp_path))
     assert "cannot be reached" in error and "remedy" in error
 
 
@@ -237,7 +255,7 @@ def test_a_damaged_checkpoint_is_one_line(copy_of):
 def test_notes_about_the_checkpoint_go_to_stderr(copy_of):
     directory = copy_of("tiny-stella-1.5b")
     edit_json(directory / "2_Dense_256/config.json", out_features=300)
-    done = run("embed", "a", model=str(directory))
+    done = processes.run("embed", "a", model=str(directory))
     assert done.returncode == 0 and b"note:" in done.stderr and b"2_Dense_256" in done.stderr
 
 
@@ -264,7 +282,7 @@ def test_models_lists_every_alias():
 
 
 def test_help_names_the_verbs_and_is_quick():
-    output = succeed("--help", model=None)
+    output = processes.succeed("--help", model=None)
     for verb in ("embed", "similarity", "info", "models", "demo", "verify"):
         assert verb in output
     done = subprocess.run(
@@ -290,25 +308,25 @@ def test_embedding_from_a_directory_imports_no_more_than_it_needs():
 def test_bench(tmp_path):
     (tmp_path / "in.txt").write_text("\n".join(["a", "deep learning " * 9, "green tea"] * 9))
     arguments = ("--lengths", "16,33", "--runs", "2", "--texts", str(tmp_path / "in.txt"))
-    output = succeed("bench", STELLA, *arguments)
+    output = processes.succeed("bench", STELLA, *arguments)
     assert "16 tokens" in output and "in.txt" in output and "GFLOP/s" in output
     assert max(map(len, output.splitlines()[2:])) <= 80
-    report = json.loads(succeed("bench", STELLA, *arguments, "--json"))
+    report = json.loads(processes.succeed("bench", STELLA, *arguments, "--json"))
     assert report["layer"] is None  # a CPU computes in forms of its own
     by_name = {m["name"]: m for m in report["measurements"]}
     assert by_name["33 tokens"]["tokens"] == 33 * by_name["33 tokens"]["texts"]
     assert by_name["33 tokens"]["padding"] == 0 < by_name["in.txt"]["padding"]
     assert all(0 < m["peak_share"] < 1 and len(m["seconds"]) == 2 for m in by_name.values())
-    assert "remedy" in fail("bench", STELLA, "--lengths", "x")
+    assert "remedy" in processes.fail("bench", STELLA, "--lengths", "x")
 
 
 def test_lines_come_before_the_end():
     """The first window's lines are there while later ones are computed."""
     command = [COMMAND, "embed", "--dim", "256", "--model", STELLA]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdin.write(b"deep learning is fun\n" * 30_000)
+    process.stdin.writelines(b"deep learning is fun %d\n" % number for number in range(30_000))
     process.stdin.close()
-    assert json.loads(process.stdout.readline())["text"] == "deep learning is fun"
+    assert json.loads(process.stdout.readline())["text"] == "deep learning is fun 0"
     assert process.poll() is None
     process.kill()
     process.wait()
@@ -316,20 +334,23 @@ def test_lines_come_before_the_end():
 
 @pytest.mark.real
 def test_verify_and_demo_on_the_packaged_model(minilm_directory, tmp_path):
-    output = succeed("verify", "all-minilm-l6-v2", "--dtype", "float32", HF_HUB_CACHE=str(tmp_path))
+    output = processes.succeed(
+        "verify", "all-minilm-l6-v2", "--dtype", "float32", HF_HUB_CACHE=str(tmp_path)
+    )
     assert output.count("pass") == 9 and "FAIL" not in output
-    output = succeed("demo", HF_HUB_CACHE=str(tmp_path))
+    output = processes.succeed("demo", HF_HUB_CACHE=str(tmp_path))
     assert output.startswith("Model:  all-minilm-l6-v2") and "stella-400m is not cached" in output
     assert output.count("Answer: ") == 2 and "Green tea has been consumed" in output
-    output = succeed("demo", "--model", "all-minilm-l6-v2", "--query", "green tea")
+    output = processes.succeed("demo", "--model", "all-minilm-l6-v2", "--query", "green tea")
     assert len(json.loads(output.split("Embedding: ")[1])) == 384
+    assert "Vector: of unit length" in output
 
 
 def test_verify_fails_on_another_model_of_that_name(tmp_path):
     """A directory that is named like stella_en_400M_v5 but holds random weights."""
     directory = tmp_path / "stella_en_400M_v5"
     shutil.copytree(CHECKPOINTS / "tiny-stella-400m", directory)
-    done = run("verify", str(directory))
+    done = processes.run("verify", str(directory))
     assert done.returncode == 1
     output = done.stdout.decode()
     assert "0.839753" in output and "FAIL" in output and b"Traceback" not in done.stderr
@@ -347,6 +368,6 @@ def test_demo_shows_the_cards_example(tmp_path):
 
 
 def test_memory_limit():
-    assert "the weights take" in fail("embed", "a", "--memory-limit", "1KB")
-    assert "is no size" in fail("embed", "a", "--memory-limit", "lots", status=2)
-    assert len(succeed("embed", "a", "--memory-limit", "2.5 GB").splitlines()) == 1
+    assert "the weights take" in processes.fail("embed", "a", "--memory-limit", "1KB")
+    assert "is no size" in processes.fail("embed", "a", "--memory-limit", "lots", status=2)
+    assert len(processes.succeed("embed", "a", "--memory-limit", "2.5 GB").splitlines()) == 1

@@ -117,13 +117,43 @@ def test_export(made, tmp_path):
     assert "lies in the index" in fail("export", "idx", "--output", "idx/v.npy", cwd=made)
 
 
-def test_export_leaves_other_files_alone(made, tmp_path):
+@pytest.mark.parametrize("name", ["notes.parquet", "notes.npy", "notes.rows.jsonl"])
+def test_export_replaces_a_file_only_where_that_was_said(made, tmp_path, name):
     (tmp_path / "notes.jsonl").write_text("what was indexed")
-    (tmp_path / "link.npy").symlink_to("vectors.npy")
-    succeed("export", "idx", "--output", str(tmp_path / "notes.npy"), cwd=made)
-    succeed("export", "idx", "--output", str(tmp_path / "link.npy"), cwd=made)
+    (tmp_path / name).write_text("mine")
+    output = tmp_path / ("notes.parquet" if name == "notes.parquet" else "notes.npy")
+    error = fail("export", "idx", "--output", str(output), cwd=made)
+    assert f"{tmp_path / name}: exists; remedy: another name, or --overwrite\n" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["notes.jsonl", name])
+    assert (tmp_path / name).read_text() == "mine"
+    succeed("export", "idx", "--output", str(output), "--overwrite", cwd=made)
+    assert (tmp_path / name).read_bytes() != b"mine"
     assert (tmp_path / "notes.jsonl").read_text() == "what was indexed"
-    assert (tmp_path / "link.npy").is_symlink() and (tmp_path / "vectors.npy").is_file()
+
+
+def test_why_nothing_is_found(made, tmp_path):
+    def told(index, *options):
+        status, output, error = run("search", index, "tea", *options, cwd=made)
+        assert status == 0 and not output
+        return error
+
+    assert told("idx", "--filter", "file=x*") == "nothing found: no passage has file=x*\n"
+    (tmp_path / "a.md").write_text(" ")
+    index = str(tmp_path / "idx")
+    succeed("index", str(tmp_path / "a.md"), "--to", index, cwd=tmp_path)
+    for options in ((), ("--filter", "file=x*"), ("--hybrid",)):
+        assert told(index, *options) == "nothing found: the index is empty\n"
+
+
+def test_status_lists_ten_of_a_kind(made, tmp_path):
+    shutil.copytree(made / "notes", tmp_path / "notes")
+    succeed("index", "notes", "--to", "idx", cwd=tmp_path)
+    write(tmp_path / "notes", {f"n{n}.md": "new" for n in range(12)})
+    table = succeed("status", "idx", cwd=tmp_path)
+    listed = [line for line in table.splitlines() if line.startswith("    ")]
+    assert "Pending: 12 files" in table
+    assert len(listed) == 11 and listed[-1] == "    2 more; --json lists them"
+    assert len(json.loads(succeed("status", "idx", "--json", cwd=tmp_path))["pending"]) == 12
 
 
 def test_what_is_refused(made, tmp_path, copy_of):

@@ -1,4 +1,4 @@
-"""``convert`` and ``compare`` as a user types them, also interrupted at any moment."""
+"""``convert`` and ``compare`` by output and exit status, also interrupted at any moment."""
 
 import json
 import signal
@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from support import ROOT
+from support import ROOT, commands
 from support.enlarged import enlarged
-from support.processes import COMMAND, fail, run, succeed
+from support.processes import COMMAND, run, succeed
 
 from mlx_stella import HubUnreachableError, ModelNotFoundError, load
 from mlx_stella.checkpoint import hub
@@ -86,14 +86,13 @@ def test_calibrate(source, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_one_line(source, tmp_path, arguments, pattern):
-    done = run("convert", source, *arguments, cwd=tmp_path)
-    error = done.stderr.decode()
-    assert done.returncode == 1 and pattern in error and error.count("\n") == 1
+    status, _, error = commands.run("convert", source, *arguments, cwd=tmp_path)
+    assert status == 1 and pattern in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_source_is_one_line(tmp_path):
-    assert "no such directory or model" in fail("convert", "nope", "-o", "x", cwd=tmp_path)
+    assert "no such directory or model" in commands.fail("convert", "nope", "-o", "x", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -147,10 +147,11 @@ def test_an_instruction_that_leaves_no_room():
 
 def test_progress_counts_to_the_end(stella):
     seen = []
-    stella.encode(TEXTS * 5, max_batch_tokens=64, progress=seen.append)
+    texts = [f"{text} {number}" for number in range(5) for text in TEXTS]
+    stella.encode(texts, max_batch_tokens=64, progress=seen.append)
     assert (seen[-1].texts, seen[-1].total) == (20, 20) and len(seen) > 2
     assert [p.texts for p in seen] == sorted(p.texts for p in seen)
-    expected = sum(len(t.ids) for t in stella._tokenizer.encode(TEXTS * 5, "", 512))
+    expected = sum(len(t.ids) for t in stella._tokenizer.encode(texts, "", 512))
     assert seen[-1].tokens == expected and seen[-1].tokens_per_second > 0
 
 

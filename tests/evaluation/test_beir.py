@@ -152,3 +152,22 @@ def test_the_verb(folder):
     for name, value in expected.items():
         np.testing.assert_allclose(row[name], value, atol=1e-6)
     assert "nDCG@10" in run("eval", str(folder), cwd=folder)[1]
+
+
+def test_recall_among_any_number(folder):
+    pytest.importorskip("lancedb")
+    from support.commands import run
+
+    arguments = ("eval", str(folder), "--dim", "256", "--recall", "120", "--recall", "5")
+    _, output, _ = run(*arguments, "--json", cwd=folder)
+    (row,) = json.loads(output)
+    assert [name for name in row if "recall" in name] == ["recall@5", "recall@120"]
+    model, data = load_tiny("tiny-stella-1.5b"), open_beir(folder)
+    deep = rank(model, data, [256], 120)[256]
+    evaluator = trec.RelevanceEvaluator(data.judgements, {"recall.5,120"})
+    rows = evaluator.evaluate(deep).values()
+    for k in (5, 120):
+        assert row[f"recall@{k}"] == pytest.approx(np.mean([r[f"recall_{k}"] for r in rows]))
+    shallow = measure(rank(model, data, [256])[256], data.judgements)
+    assert (row["mrr"], row["ndcg@10"]) == pytest.approx((shallow["mrr"], shallow["ndcg@10"]))
+    assert "nDCG@10  recall@5  recall@120" in run(*arguments, cwd=folder)[1]

@@ -30,6 +30,19 @@ def test_large_values_do_not_overflow():
         assert np.isfinite(got).all()
 
 
+@pytest.mark.parametrize("dtype, rounding", [(mx.float16, 2**-11), (mx.bfloat16, 2**-8)], ids=str)
+def test_a_product_of_half_numbers_is_rounded_once(monkeypatch, dtype, rounding):
+    rng = np.random.default_rng(4)
+    x, weight = (mx.array(rng.normal(size=size), dtype) for size in ((2, 9, 384), (200, 384)))
+    exact = np.array(x.astype(mx.float32), np.float64) @ np.array(weight.astype(mx.float32)).T
+    whole = cpu.product(x, weight)
+    assert whole.dtype == dtype
+    assert (np.abs(np.array(whole.astype(mx.float32)) - exact) <= rounding * np.abs(exact)).all()
+    monkeypatch.setattr(cpu, "_CAST_AT_ONCE", 384 * 64)
+    for other in (cpu.product(x, weight), mx.stack([cpu.product(row, weight) for row in x])):
+        assert mx.array_equal(other, whole)  # in whatever company
+
+
 @pytest.mark.parametrize("kv_heads", [6, 2, 1])
 @pytest.mark.parametrize("masked", [True, False])
 def test_attention_is_that_of_mlx(kv_heads, masked):

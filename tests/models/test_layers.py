@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from support import graphs
 
-from mlx_stella.models import layers
+from mlx_stella.models import cpu, layers
 from mlx_stella.models.args import RopeArgs
 from mlx_stella.models.products import Product
 
@@ -60,7 +60,9 @@ def test_attention(length):
 
 def test_attention_in_blocks_of_queries(monkeypatch):
     q, k, v = (mx.array(x, mx.float32) for x in rng.normal(size=(3, 1, 70, 2, 8)))
+    monkeypatch.setattr(cpu, "QUERIES_AT_ONCE", 70)
     whole = layers.attention(q, k, v, None)
+    monkeypatch.setattr(cpu, "QUERIES_AT_ONCE", 32)
     monkeypatch.setattr(layers, "SCORES_AT_ONCE", 32 * 2 * 70)
     blocks = layers.attention(q, k, v, None)
     np.testing.assert_allclose(np.array(blocks), np.array(whole), atol=1e-6)

@@ -70,13 +70,42 @@ def test_a_file_that_cannot_be_read_keeps_its_rows(uri, folder):
     run_index(uri, folder)
     before = contents(uri)
     (folder / "a.md").write_bytes(b"caf\xe9")
-    (folder / "new.jsonl").write_text('{"text": "fine"}\n{"body": "wrong field"}\n')
+    (folder / "new.jsonl").write_text('{"body": "wrong field"}\n')
     report = run_index(uri, folder)
     assert {note.key.name: note.reason.split(";")[0] for note in report.failed} == {
         "a.md": "not UTF-8 (byte 3)",
-        "new.jsonl": "line 2: no field 'text', but body",
+        "new.jsonl": "line 1: no field 'text', but body",
     }
     assert contents(uri) == before
+
+
+def test_a_bad_row_is_left_out_alone_and_told_until_it_is_mended(uri, folder, monkeypatch):
+    (folder / "rows.jsonl").write_text('{"text": "mate"}\n{\n{"text": "milk"}\n{"body": 1}\n')
+    (folder / "rows.csv").write_text("text\nwater\n" + '"a" b\n' * 14)
+
+    def interrupted(store):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(store_of(uri)), "finish", interrupted)
+        run_index(uri, folder)  # as killed when all rows were stored
+    for _ in range(2):
+        report = run_index(uri, folder)
+        reasons = {note.reason.split(";")[0]: note.key.name for note in report.bad_rows}
+        assert report.files == 5 and not report.failed
+        assert [r for r in reasons if reasons[r] == "rows.jsonl"] == [
+            "line 2: not JSON (Expecting property name enclosed in double quotes: line 2 column 1 "
+            "(char 2))",
+            "line 4: no field 'text', but body",
+        ]
+        told = [reason for reason in reasons if reasons[reason] == "rows.csv"]
+        assert len(told) == 11 and told[0].startswith("line 3: not CSV")
+        assert told[-1] == "4 more rows cannot be read"
+    assert len(contents(uri)) == 3 + 3
+    (folder / "rows.jsonl").write_text('{"text": "mate"}\n')
+    (folder / "rows.csv").unlink()
+    report = run_index(uri, folder)
+    assert not report.bad_rows and not run_index(uri, folder).bad_rows
 
 
 def test_a_file_that_vanishes_or_changes_meanwhile_fails_alone(uri, folder, monkeypatch):

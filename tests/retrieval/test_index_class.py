@@ -88,6 +88,7 @@ def test_nothing_is_made_before_the_first_update(tmp_path, notes):
     status = index.status()
     assert (status.chunks, len(status.done), status.pending) == (3, 3, [])
     assert index.export(tmp_path / "v.parquet") == 3
+    assert index.export(tmp_path / "v.parquet", overwrite=True) == 3
 
 
 def test_what_is_refused(tmp_path, notes):

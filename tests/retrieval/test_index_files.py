@@ -125,6 +125,19 @@ def test_stars_take_no_longer_than_the_path(piece):
     assert growth(match, 200) < 8
 
 
+@pytest.mark.parametrize("piece", ["**/a/", "*a", "a/**/", "[", "[a]*", "?**/"])
+def test_the_patterns_of_an_index_take_time_by_their_length(piece):
+    """Of a hostile index: with n times ``**/`` there were 2**n patterns to match."""
+
+    def match(size):
+        pattern = piece * size + "b"
+        scanning._regex.cache_clear()
+        assert not scanning._matches("a/" * 50 + "a", [pattern])
+        _parse_pattern(pattern)
+
+    assert growth(match, 500) < 8
+
+
 def test_a_gitignore_without_end_ignores_nothing(tmp_path):
     (tmp_path / "a.md").write_text("words")
     (tmp_path / ".gitignore").write_text("*.md\n" * 2**18)

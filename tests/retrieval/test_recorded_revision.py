@@ -10,6 +10,8 @@ from support import edit_json
 from support.bulk import some_texts, write_jsonl
 from support.commands import fail, run, succeed, write
 
+from mlx_stella.checkpoint import hub
+
 OLD, NEW = "a" * 40, "b" * 40
 REPO = "me/tiny"
 
@@ -40,6 +42,26 @@ def test_an_index_is_of_the_commit_it_was_made_with(tmp_path, moved):
     shutil.rmtree(old)
     error = fail("search", "idx", "tea", model="", cwd=tmp_path)
     assert f"its vectors are of {REPO} at {OLD[:12]}" in error and "remedy: that model" in error
+
+
+def test_another_model_is_refused_before_it_is_fetched(tmp_path, moved, monkeypatch):
+    write(tmp_path / "notes", {"a.md": "green tea"})
+    succeed("index", "notes", "--to", "idx", model=REPO, cwd=tmp_path)
+    write_jsonl(tmp_path / "in.jsonl", some_texts(4))
+    succeed("embed", "--input", "in.jsonl", "--output", "out/", model=REPO, cwd=tmp_path)
+    monkeypatch.setattr(hub, "_download", lambda *_: pytest.fail("the Hub is asked"))
+    for verb in (
+        ("index", "notes", "--to", "idx"),
+        ("search", "idx", "tea", "--model", "you/other"),
+        ("embed", "--input", "in.jsonl", "--output", "out/"),
+    ):
+        error = fail(*verb, model="you/other", cwd=tmp_path)
+        assert f"its vectors are of {REPO} at {OLD[:12]}" in error and "not of you/other," in error
+    (tmp_path / "hub").rename(
+        tmp_path / "emptied"
+    )  # where the model itself has to be fetched again
+    monkeypatch.setattr(hub, "_download", lambda repo, _: tmp_path / "emptied" / repo)
+    assert "emptied" in fail("search", "idx", "tea", model="", cwd=tmp_path)
 
 
 def test_another_commit_with_the_same_weights_will_do(tmp_path, moved):

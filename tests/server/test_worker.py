@@ -33,11 +33,11 @@ def poisoned(monkeypatch):
     forward, tokens = Encoder._forward, length_of("bad")
     assert length_of("much better") > tokens
 
-    def poison(self, ids, masked, sizes, normalize):
+    def poison(self, ids, *arguments):
         bad = np.array([[np.nan] if len(row) == tokens else [1.0] for row in ids], np.float32)
         import mlx.core as mx
 
-        return [array * mx.array(bad) for array in forward(self, ids, masked, sizes, normalize)]
+        return [array * mx.array(bad) for array in forward(self, ids, *arguments)]
 
     monkeypatch.setattr(Encoder, "_forward", poison)
 

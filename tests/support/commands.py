@@ -21,7 +21,9 @@ def write(folder: Path, texts: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def run(*arguments: str, cwd, stdin: str = "", model: str = STELLA) -> tuple[int, str, str]:
+def run(
+    *arguments: str, cwd: Path | str = ".", stdin: str = "", model: str | None = STELLA
+) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command, run in this process."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
     with (
@@ -30,7 +32,7 @@ def run(*arguments: str, cwd, stdin: str = "", model: str = STELLA) -> tuple[int
         contextlib.redirect_stderr(streams[1]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
         mock.patch.object(sys, "argv", ["mlx-stella", *arguments]),
-        mock.patch.dict(os.environ, MLX_STELLA_MODEL=model),
+        mock.patch.dict(os.environ, MLX_STELLA_MODEL=model or ""),
         warnings.catch_warnings(),
     ):
         status = 1
@@ -47,9 +49,10 @@ def succeed(*arguments: str, **options) -> str:
     return output
 
 
-def fail(*arguments: str, **options) -> str:
-    """The one line of a command that fails."""
-    status, output, error = run(*arguments, **options)
-    assert status == 1 and not output and error.startswith("mlx-stella: "), error
-    assert error.count("\n") == 1
+def fail(*arguments: str, status: int = 1, **options) -> str:
+    """What a command that fails says: one line, unless it is called wrongly (2)."""
+    ended, output, error = run(*arguments, **options)
+    assert ended == status and not output and "Traceback" not in error, error
+    if status == 1:
+        assert error.startswith("mlx-stella: ") and error.count("\n") == 1, error
     return error
