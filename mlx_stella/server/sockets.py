@@ -130,7 +130,9 @@ def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 def _bound(family: int, address: Any, *, is_needed: bool) -> socket.socket | None:
     """A socket that listens; None if this machine has no such address and can do without."""
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named, and
+    # otherwise a kept-alive request waits 40 ms for the client's delayed acknowledgement.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
