@@ -3,6 +3,7 @@
 import json
 import math
 import stat
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -36,8 +37,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A table; of a key that is there twice, programs differ in which they take."""
     table = dict(pairs)
     if len(table) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r} is there twice")
     return table
 
 

@@ -91,19 +91,32 @@ class Checkpoint:
         return self._assemblies(self._empty_model(), self.files.load())
 
     def _empty_model(self) -> Backbone:
-        """The model without its weights: MLX computes nothing yet, whatever the sizes.
+        """The model without its weights: MLX computes nothing yet.
 
         Raises:
-            WeightsError: there are fewer tensors than layers, each of which has several.
+            WeightsError: config.json asks for more than the files hold.
         """
-        tensors, layers = len(self.files.tensors), self.args.num_hidden_layers
-        if 0 < tensors < layers:
+        if asked := self._too_large():
             raise WeightsError(
-                f"asks for {layers} layers, and there are {tensors} tensors",
+                f"asks for {asked}",
                 where=self.backbone_directory / "config.json",
                 remedy="download it again, whole",
             )
         return self.architecture.model(self.args)
+
+    def _too_large(self) -> str | None:
+        """What no model of these files has, told before one is made of it.
+
+        A layer has several tensors, and a size is a side of one. Of a pickle, which has no header,
+        only the bytes are known; a side takes one at least for each of its numbers.
+        """
+        shapes = [tensor.shape for tensor in self.files.tensors.values()]
+        if 0 < len(shapes) < self.args.num_hidden_layers:
+            return f"{self.args.num_hidden_layers} layers, and there are {len(shapes)} tensors"
+        held = [side for shape in shapes if 0 not in shape for side in shape]
+        longest = max(held, default=0 if shapes else self.files.size_bytes)
+        sides = [f"{name} {size}" for name, size in self.args.sides.items() if size > longest]
+        return f"{', '.join(sides)}, and no tensor has a side beyond {longest}" if sides else None
 
     def _assemblies(self, model: Backbone, arrays: Mapping[str, mx.array]) -> list[Assembly]:
         folds = self.architecture.folded(self.args)

@@ -134,6 +134,15 @@ class BackboneArgs:
         def vocab_size(self) -> int: ...
 
     @property
+    def sides(self) -> dict[str, int]:
+        """Sizes by their names that some tensor of the checkpoint has as a side, or more of it."""
+        return {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "vocab_size": self.vocab_size,
+        }
+
+    @property
     def summary(self) -> str:
         """A line for people: the architecture and its sizes."""
         name = type(self).__module__.rsplit(".", 1)[-1]

@@ -48,6 +48,13 @@ class ModelArgs(BackboneArgs):
 
     default_pooling: ClassVar[str | None] = "mean"  # as sentence-transformers does
 
+    @property
+    def sides(self) -> dict[str, int]:
+        return super().sides | {
+            "max_position_embeddings": self.max_position_embeddings,
+            "type_vocab_size": self.type_vocab_size,
+        }
+
 
 class Embeddings(nn.Module):
     def __init__(self, args: ModelArgs):

@@ -68,6 +68,10 @@ class ModelArgs(BackboneArgs):
     unpad_inputs: bool = False
     use_memory_efficient_attention: bool = False
 
+    @property
+    def sides(self) -> dict[str, int]:
+        return super().sides | {"type_vocab_size": self.type_vocab_size}
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
         spelled = {

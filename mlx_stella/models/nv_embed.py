@@ -92,6 +92,13 @@ class ModelArgs(BackboneArgs):
     }
 
     @property
+    def sides(self) -> dict[str, int]:
+        return super().sides | {
+            "num_latents_value": self.latent.num_latents_value,
+            "num_cross_heads": self.latent.num_cross_heads,
+        }
+
+    @property
     def hidden_size(self) -> int:
         return self.text.hidden_size
 
@@ -224,12 +231,12 @@ def folded(args: ModelArgs) -> dict[str, tuple[tuple[str, ...], Callable[..., mx
     latent = "latent_attention_model."
     block = latent + "cross_attend_blocks.0."
     context = (latent + "latents", block + "norm_context.weight", block + "norm_context.bias")
-    heads, scale = args.latent.num_cross_heads, args.latent.cross_dim_head**-0.5
+    heads, head_dim = args.latent.num_cross_heads, args.latent.cross_dim_head
     to_q, to_kv, to_out = (f"{block}fn.{name}.weight" for name in ("to_q", "to_kv", "to_out"))
     return {
         f"{block}fn.scores.weight": (
             (*context, to_kv, to_q),
-            partial(_fold_scores, heads=heads, scale=scale),
+            partial(_fold_scores, heads=heads, head_dim=head_dim),
         ),
         f"{block}fn.outputs.weight": (
             (*context, to_kv, to_out),
@@ -245,15 +252,19 @@ def _fold_scores(
     to_kv: mx.array,
     to_q: mx.array,
     heads: int,
-    scale: float,
+    head_dim: int,
 ) -> mx.array:
-    """All A_i stacked: (heads * latents, D) float32, from to_kv (2 h d, D) and to_q (h d, D)."""
+    """All A_i stacked: (heads * latents, D) float32, from to_kv (2 h d, D) and to_q (h d, D).
+
+    Raises ValueError if to_q has other heads; their size is not seen in the result.
+    """
     context = _context(latents, norm_weight, norm_bias)
     to_k, _ = mx.split(to_kv, 2, axis=0)
+    queries = mx.unflatten(to_q, 0, (heads, head_dim))
     return mx.concatenate(
         [
-            scale * ((context @ k.astype(mx.float32).T) @ q.astype(mx.float32))
-            for k, q in zip(mx.split(to_k, heads), mx.split(to_q, heads), strict=True)
+            head_dim**-0.5 * ((context @ k.astype(mx.float32).T) @ q.astype(mx.float32))
+            for k, q in zip(mx.split(to_k, heads), queries, strict=True)
         ],
         axis=0,
     )

@@ -8,7 +8,10 @@ import shutil
 import warnings
 from pathlib import Path
 from random import Random
+from unittest import mock
 
+import mlx.core as mx
+import mlx.nn as nn
 import pytest
 from support import CHECKPOINTS, TINY, edit_json
 from support.commands import run
@@ -77,6 +80,7 @@ def test_shards_and_what_lies_beside_them_may_be_pipes(copy_of):
         (b'{"a": 1, "b": 2, "a": 1}', "the key 'a' is there twice"),
         (b'{"a": [{"b": 1, "b": 2}]}', "the key 'b' is there twice"),
         (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b"{" + b",".join(b'"%d":1' % n for n in [*range(2**18), 7]) + b"}", "the key '7' is"),
         (b'{"a": ' * 60_000, "recursion"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "digits"),
         (b"\0" * 100, "not readable as JSON"),
@@ -91,27 +95,101 @@ def test_json_that_is_refused(tmp_path, content, pattern):
     assert "\n" not in str(caught.value)
 
 
+SIZES = {
+    "tiny-stella-1.5b": ("hidden_size", "intermediate_size", "vocab_size"),
+    "tiny-stella-400m": ("hidden_size", "intermediate_size", "vocab_size", "type_vocab_size"),
+    "tiny-stella-zh-v2": (
+        *("hidden_size", "intermediate_size", "vocab_size"),
+        *("type_vocab_size", "max_position_embeddings"),
+    ),
+    "tiny-nv-embed": (
+        *("hidden_size", "intermediate_size", "vocab_size"),
+        *("num_latents_value", "num_cross_heads"),
+    ),
+}
+
+
+def resize(directory: Path, **sizes: int) -> None:
+    """Set sizes in config.json wherever they stand; the latents are as wide as the tokens."""
+    if "hidden_size" in sizes:
+        sizes |= dict.fromkeys(("hidden_dim", "latent_dim"), sizes["hidden_size"])
+    data = json.loads((directory / "config.json").read_text())
+    for table in (data, *(data[part] for part in data if part.endswith("_config"))):
+        table.update({key: value for key, value in sizes.items() if key in table})
+    (directory / "config.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("name, key", [(name, key) for name in SIZES for key in SIZES[name]])
+def test_sizes_beyond_those_of_the_tensors_are_told_before_a_model_is_made(
+    copy_of, monkeypatch, name, key
+):
+    """Of a size that any one tensor has nothing can be said before; it has room in memory."""
+    directory = copy_of(name)
+    value = {"hidden_size": 2**23, "num_latents_value": 2**14 - 1, "num_cross_heads": 1023}
+    asked = value.get(key, SIZE)
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8} if key == "hidden_size" else {}
+    resize(directory, **{key: asked}, **heads)
+    if key == "hidden_size" and (directory / "2_Dense_1024").is_dir():
+        refused(directory, "no Dense head for vectors of 8388608")
+        shutil.rmtree(directory / "2_Dense_1024")
+        modules = json.loads((directory / "modules.json").read_text())
+        kept = [module for module in modules if not module["type"].endswith("Dense")]
+        (directory / "modules.json").write_text(json.dumps(kept))
+    monkeypatch.setattr(nn.Module, "__init__", mock.Mock(side_effect=AssertionError))
+    refused(directory, "config.json: asks for ", f"{key} {asked}", "no tensor has a side beyond")
+
+
 @pytest.mark.parametrize("name", ["tiny-stella-1.5b", "tiny-nv-embed", "tiny-stella-zh-v2"])
+def test_more_layers_than_tensors_are_told_before_a_model_is_made(copy_of, monkeypatch, name):
+    directory = copy_of(name)
+    resize(directory, num_hidden_layers=1024)
+    monkeypatch.setattr(nn.Module, "__init__", mock.Mock(side_effect=AssertionError))
+    refused(directory, "config.json: asks for 1024 layers, and there are")
+
+
 @pytest.mark.parametrize(
-    "key, value",
+    "name, sizes, pattern",
     [
-        ("num_hidden_layers", 1024),
-        ("vocab_size", SIZE),
-        ("intermediate_size", SIZE),
-        ("max_position_embeddings", SIZE),
-        ("type_vocab_size", SIZE),
+        ("tiny-stella-1.5b", {"num_attention_heads": SIZE}, "do not fit together"),
+        ("tiny-stella-1.5b", {"num_key_value_heads": SIZE}, "do not fit together"),
+        ("tiny-nv-embed", {"num_latents_value": 2**14}, "should be a whole number from 1 to 16383"),
+        ("tiny-nv-embed", {"num_cross_heads": 2**10}, "should be a whole number from 1 to 1023"),
+        ("tiny-nv-embed", {"cross_dim_head": SIZE}, "does not fit its config.json"),
+        ("tiny-nv-embed", {"cross_dim_head": 24}, "does not fit its config.json"),
+        ("tiny-nv-embed", {"hidden_dim": SIZE}, "differ, which is not implemented"),
+        ("tiny-stella-1.5b", {"intermediate_size": 128}, "does not fit its config.json"),
     ],
 )
-def test_sizes_that_do_not_fit_are_one_line(copy_of, name, key, value):
+def test_sizes_that_do_not_fit_are_one_line(copy_of, name, sizes, pattern):
     directory = copy_of(name)
-    data = json.loads((directory / "config.json").read_text())
-    sizes = data.get("text_config", data)
-    if key not in sizes or (key.startswith("max_position") and name != "tiny-stella-zh-v2"):
-        pytest.skip("has no such tensor")
-    sizes[key] = value
-    (directory / "config.json").write_text(json.dumps(data))
-    line = refused(directory)
-    assert "does not fit its config.json" in line or "asks for 1024 layers" in line
+    resize(directory, **sizes)
+    refused(directory, pattern)
+
+
+def test_a_dense_head_has_the_size_of_its_tensor(copy_of):
+    directory = copy_of("tiny-stella-1.5b")
+    edit_json(directory / "2_Dense_1024/config.json", in_features=SIZE, out_features=SIZE)
+    with pytest.warns(StellaWarning, match=f"says {SIZE} -> {SIZE}, .* the tensor is used"):
+        assert load(directory).encode("tea").shape == (1024,)
+
+
+def test_a_pickle_has_no_side_beyond_its_bytes(copy_of, monkeypatch):
+    directory = copy_of("tiny-stella-zh-v2")
+    (directory / "model.safetensors").unlink()
+    shutil.copy(CHECKPOINTS / "tiny-stella-zh-v2-bin/pytorch_model.bin", directory)
+    resize(directory, vocab_size=SIZE)
+    monkeypatch.setattr(nn.Module, "__init__", mock.Mock(side_effect=AssertionError))
+    refused(directory, f"asks for vocab_size {SIZE}, and no tensor has a side beyond 3")
+
+
+def test_an_empty_tensor_has_no_side(copy_of):
+    directory = copy_of("tiny-stella-1.5b")
+    resize(directory, vocab_size=SIZE)
+    arrays = mx.load(str(directory / "model.safetensors"))
+    mx.save_safetensors(
+        str(directory / "model.safetensors"), {**arrays, "extra": mx.zeros((0, SIZE))}
+    )
+    refused(directory, f"asks for vocab_size {SIZE}")
 
 
 def _normalized(data: dict, *steps: dict) -> None:

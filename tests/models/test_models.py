@@ -45,7 +45,7 @@ def test_folded_latents_are_the_unfolded_block(dtype, tolerance):
     args = nv_embed.LatentArgs(count, heads, D, D, size)
     block = nv_embed.LatentCrossAttention(D, args)
     arrays = [mx.array(a, mx.float32) for a in (latents, weight, bias, to_kv, to_q, to_out)]
-    scores = nv_embed._fold_scores(*arrays[:5], heads=heads, scale=size**-0.5)
+    scores = nv_embed._fold_scores(*arrays[:5], heads=heads, head_dim=size)
     outputs = nv_embed._fold_outputs(*arrays[:4], arrays[5], heads=heads)
     block.scores.weight, block.outputs.weight = scores.astype(dtype), outputs.astype(dtype)
     block.scores.measure_range(), block.outputs.measure_range()
