@@ -9,6 +9,7 @@ import contextlib
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
-from mlx_stella.errors import HubUnreachableError, ModelNotFoundError
+from mlx_stella.errors import HubUnreachableError, ModelNotFoundError, StellaWarning
 
 FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
 _PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
@@ -25,12 +26,17 @@ SKIP = ["onnx/*", "openvino/*", ".*", "consolidated*"]
 _HUB = (("https", "huggingface.co"), ("https", "hf.co"))
 _PATIENCE = 3
 """Requests without an answer, one behind the other, after which the Hub is given up."""
+_NOTE_SECONDS = 3.0
+"""Without an answer for so long, it is said that one waits."""
 _UPLOAD_PATIENCE = 6
 """How many times longer an answer to something sent may take."""
 _MAX_ANSWER_BYTES = 32 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # of a safetensors file, as its specification says
 _NAMES = re.compile(r"[\w.+=:-]*")
 """What the Hub may name a commit or a file's content; its client makes paths of them."""
+
+_HUNG_UP = re.compile(r"disconnected|closed connection")
+"""What tells a connection that was closed from an answer that is no HTTP; one error is for both."""
 
 _one_at_a_time = threading.Lock()
 
@@ -93,12 +99,17 @@ def upload(directory: Path, repo: str) -> str:
 @contextlib.contextmanager
 def _guarded() -> Iterator[None]:
     """Hold the requests of the Hub's client to :class:`_Guard`, those of this process one run
-    at a time; the client that the process had, maybe made by itself, is there again behind it."""
-    from huggingface_hub import set_client_factory
+    at a time; the client that the process had, maybe made by itself, is there again behind it.
+
+    Files of the Hub's Xet storage come by HTTP, too: the client for that storage has network code
+    of its own, which knows neither these limits nor whose token it carries.
+    """
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import _http  # where alone the present factory can be read
 
     with _one_at_a_time:
         present, guard = _http._GLOBAL_CLIENT_FACTORY, _Guard()
+        without_xet = constants.HF_HUB_DISABLE_XET
 
         def make() -> Any:
             client = present()
@@ -106,10 +117,17 @@ def _guarded() -> Iterator[None]:
             client.event_hooks["response"].append(guard.check_response)
             return client
 
+        over = threading.Event()
+        watcher = threading.Thread(target=guard.watch, args=(over,), daemon=True)
         set_client_factory(make)
+        constants.HF_HUB_DISABLE_XET = True
+        watcher.start()
         try:
             yield
         finally:
+            over.set()
+            watcher.join()
+            constants.HF_HUB_DISABLE_XET = without_xet
             set_client_factory(present)
 
 
@@ -123,6 +141,21 @@ class _Guard:
         scheme, _, host = constants.ENDPOINT.partition("://")
         self._trusted = {*_HUB, (scheme, host.partition("/")[0])}
         self._asked: float | None = None  # when first, since the last answer
+
+    def watch(self, over: threading.Event) -> None:
+        """Say once that one waits; for a thread, as whoever waits is in the client."""
+        from huggingface_hub import constants
+
+        while not over.wait(_NOTE_SECONDS / 8):
+            asked = self._asked
+            if asked is not None and time.monotonic() - asked > _NOTE_SECONDS:
+                warnings.warn(
+                    f"waiting for {constants.ENDPOINT}, which has not answered for {_NOTE_SECONDS:.0f} s; "
+                    f"it is given up after some {_PATIENCE * self._seconds:.0f} s",
+                    StellaWarning,
+                    stacklevel=2,
+                )
+                return
 
     def check_request(self, request: Any) -> None:
         request.headers["accept-encoding"] = "identity"
@@ -278,6 +311,8 @@ def _tell(repo: str, revision: str | None, error: BaseException) -> ModelNotFoun
                 return _unreachable(repo, f"no answer in {constants.HF_HUB_ETAG_TIMEOUT} s")
             case http.NetworkError() | http.ProxyError():
                 return _unreachable(repo, _line(cause))
+            case http.RemoteProtocolError() if _HUNG_UP.search(str(cause)):
+                return _unreachable(repo, "it closed the connection")
             case http.HTTPError() | errors.FileMetadataError() | _NotUnderstoodError():
                 return _not_understood(repo, cause)
             case OSError(errno=int(), strerror=reason):

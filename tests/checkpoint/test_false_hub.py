@@ -22,7 +22,7 @@ from support.false_hub import (
 )
 
 from mlx_stella import HubUnreachableError, ModelNotFoundError
-from mlx_stella.checkpoint import hub
+from mlx_stella.checkpoint import hub, transfer
 
 HTML = b"<!DOCTYPE html>\n<html><title>\x1b]0;own\x07Log in</title></html>"
 TOKEN = "hf_secret"
@@ -84,10 +84,10 @@ ANSWERS = {
     "info: another host": ("GET /api/models", to("http://localhost:1/api"), ODD),
     "info: no address": ("GET /api/models", to("http://[::"), ODD),
     "info: damaged gzip": ("GET /api/models", damaged_gzip, ODD),
-    "info: broken off": ("GET /api/models", broken_off, ODD),
+    "info: broken off": ("GET /api/models", broken_off, UNREACHABLE),
     "info: endless": ("GET /api/models", endless, UNREACHABLE),
     "info: vast": ("GET /api/models", vast, ODD),
-    "info: closed": ("GET /api/models", closed, ODD),
+    "info: closed": ("GET /api/models", closed, UNREACHABLE),
     "info: silence": ("GET /api/models", silence, UNREACHABLE),
     "info: 401": ("GET /api/models", body(b"", 401), REFUSED),
     "info: 403": ("GET /api/models", body(HTML, 403), REFUSED),
@@ -111,8 +111,12 @@ ANSWERS = {
     "file: a commit that climbs": ("config.json", body(b"{}", **{"X-Repo-Commit": "../out"}), ODD),
     "file: a loop": ("config.json", to(f"/owner/name/resolve/{COMMIT}/config.json"), ODD),
     "file: of this machine": ("config.json", to("file:///etc/passwd"), ODD),
-    "file: broken off": ("GET /owner/name/resolve/" + COMMIT + "/config.json", broken_off, ODD),
-    "file: closed": ("GET /owner/name/resolve/" + COMMIT + "/config.json", closed, ODD),
+    "file: broken off": (
+        "GET /owner/name/resolve/" + COMMIT + "/config.json",
+        broken_off,
+        UNREACHABLE,
+    ),
+    "file: closed": ("GET /owner/name/resolve/" + COMMIT + "/config.json", closed, UNREACHABLE),
     "file: silence": ("config.json", silence, UNREACHABLE),
     "file: silence after its head": ("GET /owner/name/resolve", silence, UNREACHABLE),
     "file: 403": ("config.json", body(b"", 403), REFUSED),
@@ -181,14 +185,40 @@ def test_a_file_that_is_not_what_its_name_says_is_not_kept(online, tmp_path, nam
     assert hub.resolve(NAME).repo == NAME
 
 
+def test_files_of_xet_storage_come_by_the_guarded_client(online, monkeypatch):
+    """The client for that storage is compiled code that opens connections of its own."""
+    from huggingface_hub import file_download
+    from huggingface_hub.utils import _runtime
+
+    called = []
+    monkeypatch.setattr(_runtime, "is_package_available", lambda name: True)
+    monkeypatch.setattr(file_download, "xet_get", lambda **arguments: called.append(arguments))
+    content = (CHECKPOINTS / "tiny-stella-zh-v2/model.safetensors").read_bytes()
+    headers = {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"{online.address}/api/token"}
+    online.ways["model.safetensors"] = body(content, **headers)
+    assert (hub.resolve(NAME).directory / "model.safetensors").read_bytes() == content
+    assert not called
+
+
+def test_one_line_tells_that_one_waits(online, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "_NOTE_SECONDS", 0.05)
+    online.ways["GET /api/models"] = silence
+    status, _, error = run("info", NAME, cwd=tmp_path)
+    note, last = error.splitlines()
+    assert note.startswith(f"mlx-stella: note: waiting for {online.address}, ") and status == 1
+    assert UNREACHABLE in last
+
+
 def test_the_client_is_as_before(online):
+    from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    factory = _http._GLOBAL_CLIENT_FACTORY
+    factory, without_xet = _http._GLOBAL_CLIENT_FACTORY, constants.HF_HUB_DISABLE_XET
     online.ways["/api/"] = body(HTML)
     with pytest.raises(HubUnreachableError):
         hub.resolve(NAME)
     assert _http._GLOBAL_CLIENT_FACTORY is factory
+    assert constants.HF_HUB_DISABLE_XET is without_xet
 
 
 def test_a_hub_that_is_not_there(online, monkeypatch):
