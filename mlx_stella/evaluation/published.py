@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.errors import InputError
 
 _STELLA_QUERIES = (
     "What are some ways to reduce stress?",
@@ -128,9 +129,16 @@ class Values:
     uncertainty: float = 6e-5
 
     def compute(self, model: Encoder) -> np.ndarray:
+        """Raises InputError if the vectors are shorter: then it is another model."""
         vector = model.encode(
             self.text, prompt_name=self.prompt, dim=self.dim, normalize=self.normalize
         )
+        if len(vector) <= max(self.indices):
+            raise InputError(
+                f"no vector of {self.alias}: it has {len(vector)} entries, and one of entry "
+                f"{max(self.indices)} was published",
+                remedy="rename the folder if it holds another model",
+            )
         return vector[list(self.indices)]
 
 

@@ -356,6 +356,14 @@ def test_verify_fails_on_another_model_of_that_name(tmp_path):
     assert "0.839753" in output and "FAIL" in output and b"Traceback" not in done.stderr
 
 
+def test_verify_on_a_smaller_model_of_that_name(tmp_path):
+    directory = shutil.copytree(CHECKPOINTS / "tiny-nv-embed", tmp_path / "NV-Embed-v2")
+    done = run("verify", str(directory))
+    lines = [line for line in done.stderr.decode().splitlines() if "note: " not in line]
+    assert done.returncode == 1 and len(lines) == 1
+    assert lines[0].startswith("mlx-stella: no vector of nv-embed-v2: it has 48 entries, and one")
+
+
 def test_verify_without_published_numbers():
     assert "no published numbers" in fail("verify", STELLA)
 
