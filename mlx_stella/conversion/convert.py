@@ -117,10 +117,10 @@ class Conversion:
 
     @property
     def other_bytes(self) -> int:
-        """Of heads, tokenizer and everything else in folders, as in the source."""
-        files = [f for f in self.checkpoint.directory.rglob("*") if f.is_file()]
-        weights = set(self.checkpoint.files.paths)
-        return sum(file.stat().st_size for file in files if file not in weights)
+        """Of heads, tokenizer and everything else that is written, as in the source."""
+        files = other_files.copied(self.checkpoint)
+        files.append(self.checkpoint.backbone_directory / "config.json")
+        return sum(file.stat().st_size for file in files)
 
     def run(
         self, target: Path, texts: Texts, overwrite: bool, report: TellStage

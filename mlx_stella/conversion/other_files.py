@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.checkpoint.origin import revision_of
+from mlx_stella.checkpoint.tensors import find_tensors
 from mlx_stella.config import read_object
 from mlx_stella.conversion.plan import Piece
 from mlx_stella.errors import CheckpointError
@@ -26,6 +27,22 @@ _COPIED = (
 _COPIED_OF_MODULES = ("config.json", "model*.safetensors", "model.safetensors.index.json")
 
 
+def copied(checkpoint: Checkpoint) -> list[Path]:
+    """Files of the source that are taken over: all byte by byte, but a pickled head."""
+    source, backbone = checkpoint.directory, checkpoint.backbone_directory
+    files = [file for place in {source, backbone} for file in _matching(place, _COPIED)]
+    for module in sorted(source.glob("[0-9]*_*")):  # pooling and Dense heads
+        if module.is_dir() and module != backbone:
+            files += _matching(module, _COPIED_OF_MODULES)
+            if not any(module.glob("*.safetensors")):
+                files += _matching(module, ("pytorch_model.bin",))
+    return files
+
+
+def _matching(place: Path, patterns: Sequence[str]) -> list[Path]:
+    return [file for pattern in patterns for file in place.glob(pattern) if file.is_file()]
+
+
 def write(
     checkpoint: Checkpoint, folder: Path, dtype: str, default: Format | None, pieces: list[Piece]
 ) -> None:
@@ -34,39 +51,22 @@ def write(
     Raises:
         CheckpointError: a file is a link that leaves the checkpoint.
     """
-    source, backbone = checkpoint.directory, checkpoint.backbone_directory
-    target = folder / backbone.relative_to(source)
+    source = checkpoint.directory
+    for file in copied(checkpoint):
+        _refuse_to_leave(file, source)
+        place = folder / file.parent.relative_to(source)
+        place.mkdir(exist_ok=True)
+        if file.suffix == ".bin":
+            tensors = find_tensors(file.parent).load()
+            mx.save_safetensors(str(place / "model.safetensors"), tensors, {"format": "mlx"})
+        else:
+            shutil.copyfile(file, place / file.name)
+    target = folder / checkpoint.backbone_directory.relative_to(source)
     target.mkdir(exist_ok=True)
-    for place in {source, backbone}:
-        _copy(source, place, _COPIED, folder)
-    for module in sorted(source.glob("[0-9]*_*")):
-        if module.is_dir() and module != backbone:
-            _copy_module(source, module, folder)
     _write_json(target / "config.json", _config(checkpoint, dtype, default, pieces))
     if not (folder / "modules.json").exists():
         _write_modules(checkpoint, folder)
     _write_prompts(checkpoint, folder / "config_sentence_transformers.json")
-
-
-def _copy(source: Path, place: Path, patterns: Sequence[str], folder: Path) -> None:
-    """Files of a part of the source, byte by byte."""
-    for file in (file for pattern in patterns for file in place.glob(pattern) if file.is_file()):
-        _refuse_to_leave(file, source)
-        target = folder / file.relative_to(source)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, target)
-
-
-def _copy_module(source: Path, module: Path, folder: Path) -> None:
-    """Pooling or a Dense head; a pickled head becomes safetensors."""
-    _copy(source, module, _COPIED_OF_MODULES, folder)
-    pickle = module / "pytorch_model.bin"
-    if pickle.is_file() and not any(module.glob("*.safetensors")):
-        from mlx_stella.checkpoint.tensors import find_tensors
-
-        _refuse_to_leave(pickle, source)
-        target = folder / module.name / "model.safetensors"
-        mx.save_safetensors(str(target), find_tensors(module).load(), {"format": "mlx"})
 
 
 def _refuse_to_leave(file: Path, source: Path) -> None:

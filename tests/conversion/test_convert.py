@@ -369,6 +369,19 @@ def test_overwriting_replaces_an_earlier_conversion(sources, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_room_is_asked_for_what_is_written_and_nothing_else(sources, tmp_path):
+    source = Path(shutil.copytree(sources["tiny-stella-1.5b"], tmp_path / "source"))
+    (source / "onnx").mkdir()
+    (source / "onnx/model.onnx").write_bytes(b"0" * 2**20)
+    (source / "photo.jpg").write_bytes(b"0" * 2**20)
+    counted = Conversion(hub.resolve(source), Request("float16")).other_bytes
+    convert(source, tmp_path / "out", Request("float16"))
+    own = {"model.safetensors", "README.md", "conversion.json"}
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    others = [path for path in written if path.relative_to(tmp_path / "out").as_posix() not in own]
+    assert counted == pytest.approx(sum(path.stat().st_size for path in others), abs=1000)
+
+
 def test_a_full_disk_is_found_before_the_work(sources, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
