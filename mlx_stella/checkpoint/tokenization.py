@@ -162,9 +162,9 @@ class Tokenizer:
         Raises:
             InputError: a text is not a string or not valid Unicode; the row is named.
         """
-        check_text(prompt, "the prompt")
+        check_text(prompt, where="the prompt")
         for row, text in enumerate(texts, start=first):
-            check_text(text, f"text {row}")
+            check_text(text, row=row)
         inputs = [prompt + text + self._text_suffix for text in texts]
         if self._lower_case:
             inputs = [text.lower() for text in inputs]
@@ -202,19 +202,21 @@ def _content(token: str | Mapping[str, Any] | None) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def check_text(text: object, name: str) -> None:
-    """Refuse what is not a string of valid Unicode, by the name it has for the caller.
+def check_text(text: object, *, where: str | None = None, row: int | None = None) -> None:
+    """Refuse what is not a string of valid Unicode; where or which row, the caller knows.
 
     Raises:
         InputError: saying which text it is, and what is wrong with it.
     """
     if not isinstance(text, str):
-        raise InputError(f"a {type(text).__name__}, not a string", where=name, remedy="pass str")
+        fault, remedy = f"a {type(text).__name__}, not a string", "pass str"
+        raise InputError(fault, where=where, row=row, remedy=remedy)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
             f"not valid Unicode, a lone surrogate at position {error.start}",
-            where=name,
+            where=where,
+            row=row,
             remedy="decode the source with the right encoding",
         ) from None

@@ -165,7 +165,7 @@ class LoadedModel:
         """
         sizes = one_or_several(dim, dims, self.checkpoint)
         prefix = self.checkpoint.prompts.choose(prompt_name, prompt, instruction)
-        check_text(prefix, "the prompt")
+        check_text(prefix, where="the prompt")
         length = self.max_seq_length
         if max_length is not None:
             length = self._whole_length("max_length", max_length)

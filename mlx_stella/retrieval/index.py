@@ -256,7 +256,7 @@ class Index:
         """
         questions = [query] if isinstance(query, str) else listed(query)
         for number, question in enumerate(questions):
-            check_text(question, f"question {number}")
+            check_text(question, where=f"question {number}")
         if not all(question.strip() for question in questions):
             raise InputError("the query is empty", remedy="ask something")
         if top < 1:

@@ -170,8 +170,10 @@ def test_a_stream_gives_the_same_rows_as_a_list(stella, monkeypatch):
 
 def test_rows_are_counted_through_the_windows(stella, monkeypatch):
     monkeypatch.setattr(windows, "WINDOW_TEXTS", 3)
-    with pytest.raises(InputError, match="text 8: a int"):
-        stella.encode([*("abcdefgh"), 7, "i"])
+    for wrong in (7, "\ud800"):
+        with pytest.raises(InputError, match="text 8: ") as caught:
+            stella.encode([*("abcdefgh"), wrong, "i"])
+        assert (caught.value.row, caught.value.where) == (8, None)
     with pytest.raises(TextTooLongError, match=r"text 4: \d+ tokens"):
         stella.encode(["a"] * 4 + ["word " * 900], on_long="error")
     with pytest.warns(StellaWarning, match="2 of 8 texts were cut"):
