@@ -108,15 +108,7 @@ def read_failed(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_vectors(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """All vectors of a folder of parts, in the order of the input.
-
-    Returns:
-        The numbers of the rows, int64 (n,), and their vectors, float32 (n, dim). A row that
-        failed is not among them.
-
-    Raises:
-        StoreError: it is no such folder, or a part is missing.
-    """
+    """Row numbers and vectors; see :func:`mlx_stella.bulk.read_vectors`, which is public."""
     folder = Path(folder)
     manifest = manifests.read(folder)
     if manifest is None:

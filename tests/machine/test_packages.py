@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -36,6 +37,26 @@ def test_the_missing_package_and_the_remedy_are_named(monkeypatch):
         packages.require("search")
     remedy = packages.installation("search")
     assert str(error.value) == f"no_such_package: not installed; remedy: {remedy}"
+
+
+def test_vectors_of_parts_are_read_with_pyarrow():
+    """In a process of its own, where nothing has imported it before."""
+    script = f"""
+import sys
+sys.modules["pyarrow"] = None  # as if it were not installed
+sys.path.insert(0, {str(ROOT)!r})
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "pyarrow" else find(name)
+from mlx_stella import MissingExtraError
+from mlx_stella.bulk import read_vectors
+try:
+    read_vectors("parts")
+except MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "pyarrow" in done.stdout and "[search]" in done.stdout, done.stderr
 
 
 def test_in_a_clone_it_is_the_clone():
