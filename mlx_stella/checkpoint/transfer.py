@@ -150,8 +150,8 @@ class _Guard:
             asked = self._asked
             if asked is not None and time.monotonic() - asked > _NOTE_SECONDS:
                 warnings.warn(
-                    f"waiting for {constants.ENDPOINT}, which has not answered for {_NOTE_SECONDS:.0f} s; "
-                    f"it is given up after some {_PATIENCE * self._seconds:.0f} s",
+                    f"waiting for {constants.ENDPOINT}, which has not answered for "
+                    f"{_NOTE_SECONDS:.0f} s; given up after {_PATIENCE * self._seconds:.0f} s",
                     StellaWarning,
                     stacklevel=2,
                 )
