@@ -21,6 +21,8 @@ Every message is for a stranger: it names the file or row, the fault and the rem
 of the error, and made into a text here only.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -113,3 +115,13 @@ class MissingExtraError(StellaError):
 
 class StellaWarning(UserWarning):
     """Something was decided that the caller may want to know; the CLI prints it in one line."""
+
+
+@contextmanager
+def kept_if_interrupted(note: str) -> Iterator[None]:
+    """Ctrl-C amid long work carries a note of what stands and how to go on; the CLI tells it."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(note)
+        raise

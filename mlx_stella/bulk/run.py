@@ -23,6 +23,7 @@ from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.progress import Progress, Reporter
 from mlx_stella.encoding.settings import EncodeOptions, Settings
 from mlx_stella.encoding.windows import WINDOW_TEXTS
+from mlx_stella.errors import kept_if_interrupted
 from mlx_stella.files import atomic, lock
 from mlx_stella.files.tables import Fault, TableRow
 
@@ -76,7 +77,8 @@ def embed_file(
     is_first = ranks.rank == 0
     if not is_first:
         ranks.meet()
-    with lock.writing(str(folder), together=not is_first) as share:
+    note = f"parts that are whole in {folder} are kept; run it again to go on"
+    with lock.writing(str(folder), together=not is_first) as share, kept_if_interrupted(note):
         manifest = settle(folder, source, encoder, name, __version__, PART_ROWS, settings)
         if is_first:
             atomic.clear_leftovers(folder)

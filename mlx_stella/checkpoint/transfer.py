@@ -17,7 +17,12 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
-from mlx_stella.errors import HubUnreachableError, ModelNotFoundError, StellaWarning
+from mlx_stella.errors import (
+    HubUnreachableError,
+    ModelNotFoundError,
+    StellaWarning,
+    kept_if_interrupted,
+)
 
 FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
 _PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
@@ -69,7 +74,8 @@ def download(repo: str, revision: str | None) -> Path:
         )
         return Path(found)
 
-    with _told(repo, revision), _guarded():
+    note = f"files of {repo} that were fetched whole are kept; run it again to fetch the others"
+    with kept_if_interrupted(note), _told(repo, revision), _guarded():
         directory = fetch(FILES)
         if not any(directory.glob("*.safetensors")):
             directory = fetch(_PICKLES)
@@ -89,7 +95,8 @@ def upload(directory: Path, repo: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    with _told(repo, None), _guarded():
+    note = f"{directory} is whole; to upload it: hf upload {repo} {directory}"
+    with kept_if_interrupted(note), _told(repo, None), _guarded():
         api = HfApi()
         address = api.create_repo(repo, exist_ok=True)
         api.upload_folder(folder_path=directory, repo_id=repo)

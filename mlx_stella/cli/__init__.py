@@ -72,8 +72,12 @@ class _Verbs(typer.core.TyperGroup):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _printable_usage():
-            return super().invoke(ctx)
+        try:
+            with _printable_usage():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            tell_message("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
+            raise SystemExit(130) from None
 
 
 app = typer.Typer(
@@ -130,10 +134,6 @@ def main() -> None:
     try:
         _check_arguments(sys.argv[1:])
         app()
-    except SystemExit as end:
-        if end.code == 130:
-            tell_message("interrupted")
-        raise
     except StellaError as error:
         _fail(str(error))
     except BrokenPipeError:  # the reader of stdout went away: `mlx-stella embed ... | head`

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mlx_stella.cli.texts import Record
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, kept_if_interrupted
 from mlx_stella.files import output
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ def write_vectors(
             sys.stdout.writelines(block)
             sys.stdout.flush()
         return
-    with output.writing(path, overwrite=overwrite) as (file,):
+    with (
+        kept_if_interrupted(f"{path} is as it was before"),
+        output.writing(path, overwrite=overwrite) as (file,),
+    ):
         if path.suffix == ".npy":
             from mlx_stella.files import npy
 

@@ -25,7 +25,7 @@ from mlx_stella.conversion import (
 )
 from mlx_stella.conversion.calibration import Calibration, Texts
 from mlx_stella.conversion.safetensors_writer import SafetensorsWriter
-from mlx_stella.errors import InputError
+from mlx_stella.errors import InputError, kept_if_interrupted
 from mlx_stella.evaluation.closeness import Closeness, compare
 from mlx_stella.machine.process_memory import peak_resident_bytes
 from mlx_stella.models.formats import Format
@@ -133,7 +133,8 @@ class Conversion:
         """
         destination.check(target, self.checkpoint.directory, overwrite)
         destination.check_space(target, self.backbone_bytes + self.other_bytes)
-        with destination.unfinished(target) as place:
+        note = f"{target} is as it was before, or whole; run it again"
+        with kept_if_interrupted(note), destination.unfinished(target) as place:
             calibrated = self._calibrate(report)
             other_files.write(self.checkpoint, place, self.request.dtype, self.format, self.pieces)
             size_bytes = self._write_weights(place, calibrated, report)

@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mlx_stella.errors import CheckpointError, InputError, StellaError, VectorError
+from mlx_stella.errors import (
+    CheckpointError,
+    InputError,
+    StellaError,
+    VectorError,
+    kept_if_interrupted,
+)
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.chunking import Chunk, Chunker
 from mlx_stella.retrieval.notes import REPORT, read_report
@@ -71,7 +77,8 @@ def update_rows(
         embed: n texts to unit vectors (n, dim) float32.
         tell: called after each commit with the numbers of files and chunks done.
     """
-    return _Run(store, found, fields, chunker, embed, tell).run()
+    with kept_if_interrupted("what the index holds by now is kept; run it again to go on"):
+        return _Run(store, found, fields, chunker, embed, tell).run()
 
 
 class _Run:

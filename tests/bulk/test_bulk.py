@@ -391,7 +391,8 @@ def test_interrupted_from_the_keyboard(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and error == "mlx-stella: interrupted\n"
+    kept = "parts that are whole in out are kept; run it again to go on"
+    assert process.returncode == 130 and error == f"mlx-stella: interrupted; {kept}\n"
     assert set(contents(tmp_path / "out")) < {
         "manifest.json",
         *[f"part-0000{number}.parquet" for number in range(5)],

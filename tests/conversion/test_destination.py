@@ -175,8 +175,11 @@ def test_stopped_while_the_new_takes_the_place_of_the_old(tmp_path, monkeypatch,
         putting(*arguments)
 
     monkeypatch.setattr(destination, "_put_in_place", begin)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         convert(tmp_path / "out", overwrite=True)
+    assert stopped.value.__notes__ == [
+        f"{tmp_path / 'out'} is as it was before, or whole; run it again"
+    ]
     monkeypatch.undo()
     assert calls
     if not is_killed and step < 2:
