@@ -10,11 +10,12 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from mlx_stella.errors import (
@@ -23,6 +24,8 @@ from mlx_stella.errors import (
     StellaWarning,
     kept_if_interrupted,
 )
+
+T = TypeVar("T")
 
 FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
 _PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
@@ -50,6 +53,10 @@ class _NotUnderstoodError(Exception):
     """An answer that no Hub gives."""
 
 
+class _StoppedError(Exception):
+    """Ctrl-C; nobody sees it."""
+
+
 class _SilentError(Exception):
     """No answer for too long."""
 
@@ -74,14 +81,19 @@ def download(repo: str, revision: str | None) -> Path:
         )
         return Path(found)
 
-    note = f"files of {repo} that were fetched whole are kept; run it again to fetch the others"
-    with kept_if_interrupted(note), _told(repo, revision), _guarded():
+    def fetch_all() -> Path:
         directory = fetch(FILES)
         if not any(directory.glob("*.safetensors")):
             directory = fetch(_PICKLES)
         if not (directory / "modules.json").exists():
             with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
                 hf_hub_download(repo, "modules.json", revision=revision)
+        return directory
+
+    note = f"files of {repo} that were fetched whole are kept; run it again to fetch the others"
+    with kept_if_interrupted(note), _told(repo, revision):
+        with _guarded() as guard:
+            directory = guard.run(fetch_all)
         _drop_what_is_false(directory)
     return directory
 
@@ -96,15 +108,15 @@ def upload(directory: Path, repo: str) -> str:
     from huggingface_hub import HfApi
 
     note = f"{directory} is whole; to upload it: hf upload {repo} {directory}"
-    with kept_if_interrupted(note), _told(repo, None), _guarded():
+    with kept_if_interrupted(note), _told(repo, None), _guarded() as guard:
         api = HfApi()
-        address = api.create_repo(repo, exist_ok=True)
-        api.upload_folder(folder_path=directory, repo_id=repo)
+        address = guard.run(lambda: api.create_repo(repo, exist_ok=True))
+        guard.run(lambda: api.upload_folder(folder_path=directory, repo_id=repo))
     return str(address)
 
 
 @contextlib.contextmanager
-def _guarded() -> Iterator[None]:
+def _guarded() -> Iterator["_Guard"]:
     """Hold the requests of the Hub's client to :class:`_Guard`, those of this process one run
     at a time; the client that the process had, maybe made by itself, is there again behind it.
 
@@ -130,7 +142,7 @@ def _guarded() -> Iterator[None]:
         constants.HF_HUB_DISABLE_XET = True
         watcher.start()
         try:
-            yield
+            yield guard
         finally:
             over.set()
             watcher.join()
@@ -148,6 +160,21 @@ class _Guard:
         scheme, _, host = constants.ENDPOINT.partition("://")
         self._trusted = {*_HUB, (scheme, host.partition("/")[0])}
         self._asked: float | None = None  # when first, since the last answer
+        self._is_stopped = False
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What the work returns, which Ctrl-C ends at the next piece that comes.
+
+        It is done in a thread: the client has threads of its own, and would first wait for what
+        they are at, which may be gigabytes.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self._is_stopped = True
+                raise
 
     def watch(self, over: threading.Event) -> None:
         """Say once that one waits; for a thread, as whoever waits is in the client."""
@@ -165,6 +192,8 @@ class _Guard:
                 return
 
     def check_request(self, request: Any) -> None:
+        if self._is_stopped:
+            raise _StoppedError
         request.headers["accept-encoding"] = "identity"
         if self._is_trusted(request.url):
             _check_path(request.url.raw_path.decode())
@@ -192,6 +221,8 @@ class _Guard:
         if response.status_code < 500:
             self._asked = None
         url = response.request.url
+        is_kept_in_memory = self._is_trusted(url) and url.path.startswith("/api/")
+        response.stream = self._body(response.stream, bounded=is_kept_in_memory)
         if not self._is_trusted(url):
             return
         for name in ("etag", "x-linked-etag", "x-repo-commit"):
@@ -200,12 +231,32 @@ class _Guard:
                 raise _NotUnderstoodError(f"its header {name} is {value!r:.80}")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise _NotUnderstoodError("it is compressed, which was not asked for")
-        if url.path.startswith("/api/"):
-            if "location" in response.headers:
-                target = url.join(response.headers["location"])
-                if not self._is_trusted(target):
-                    raise _NotUnderstoodError(f"it leads to {target}")
-            response.stream = _bounded(response, self._seconds * _PATIENCE)
+        if is_kept_in_memory and "location" in response.headers:
+            target = url.join(response.headers["location"])
+            if not self._is_trusted(target):
+                raise _NotUnderstoodError(f"it leads to {target}")
+
+    def _body(self, stream: Any, *, bounded: bool) -> Any:
+        """The body of an answer until it is stopped; ``bounded``, up to a size and a time."""
+        guard, seconds = self, self._seconds * _PATIENCE
+
+        class Body(_http_library().SyncByteStream):  # type: ignore[misc]  # known at run time
+            def __iter__(self) -> Iterator[bytes]:
+                taken, end = 0, time.monotonic() + seconds
+                for piece in stream:
+                    taken += len(piece)
+                    if guard._is_stopped:
+                        raise _StoppedError
+                    if bounded and taken > _MAX_ANSWER_BYTES:
+                        raise _NotUnderstoodError(f"it has over {_MAX_ANSWER_BYTES:,} bytes")
+                    if bounded and time.monotonic() > end:
+                        raise _SilentError(f"an answer that does not end in {seconds:.0f} s")
+                    yield piece
+
+            def close(self) -> None:
+                stream.close()
+
+        return Body()
 
     def _is_trusted(self, url: Any) -> bool:
         """Whether it is the Hub's, which alone is told the token and whose names are used."""
@@ -217,27 +268,6 @@ def _check_path(raw: str) -> None:
     path = unquote(raw.partition("?")[0])
     if "//" in path or ".." in path.split("/"):
         raise _NotUnderstoodError(f"it leads to {path}")
-
-
-def _bounded(response: Any, seconds: float) -> Any:
-    """The body of an answer that is kept in memory, up to a size and a time."""
-
-    class Body(_http_library().SyncByteStream):  # type: ignore[misc]  # a base known at run time
-        def __iter__(self) -> Iterator[bytes]:
-            taken, end = 0, time.monotonic() + seconds
-            for piece in body:
-                taken += len(piece)
-                if taken > _MAX_ANSWER_BYTES:
-                    raise _NotUnderstoodError(f"it has over {_MAX_ANSWER_BYTES:,} bytes")
-                if time.monotonic() > end:
-                    raise _SilentError(f"an answer that does not end in {seconds:.0f} s")
-                yield piece
-
-        def close(self) -> None:
-            body.close()
-
-    body = response.stream
-    return Body()
 
 
 def _http_library() -> ModuleType:

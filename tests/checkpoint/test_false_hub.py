@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -207,6 +209,31 @@ def test_one_line_tells_that_one_waits(online, tmp_path, monkeypatch):
     note, last = error.splitlines()
     assert note.startswith(f"mlx-stella: note: waiting for {online.address}, ") and status == 1
     assert UNREACHABLE in last
+
+
+def test_ctrl_c_ends_a_download_at_once(online, tmp_path):
+    """Not when the file is done, though the client's own threads are amid it."""
+    sent = []
+
+    def slowly(handler):
+        handler.send_response(200)
+        for name, value in (("Content-Length", "1000000"), ("ETag", '"1"')):
+            handler.send_header(name, value)
+        handler.send_header("X-Repo-Commit", COMMIT)
+        handler.end_headers()
+        if handler.command == "GET":
+            os.kill(os.getpid(), signal.SIGINT)
+            while len(sent) < 100 and not handler.hub.over.wait(0.05):
+                handler.wfile.write(b"{" * 10_000)
+                sent.append(1)
+
+    online.ways["model.safetensors"] = slowly
+    status, _, error = run("info", NAME, cwd=tmp_path)
+    assert status == 130 and len(sent) < 100
+    kept = f"files of {NAME} that were fetched whole are kept; run it again to fetch the others"
+    assert error.splitlines()[-1] == f"mlx-stella: interrupted; {kept}"
+    del online.ways["model.safetensors"]
+    assert hub.resolve(NAME).repo == NAME
 
 
 def test_the_client_is_as_before(online):
