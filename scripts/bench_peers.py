@@ -23,6 +23,7 @@ up; then they take turns, so that whatever else the machine does falls on all. B
 vectors of the first 32 texts must agree. All compute in float32, on the device they choose. An
 engine that has no interpreter, fails or disagrees is left out, and the table says why.
 mlx-embeddings is GPL: it is only ever run, in that process, and never imported beside mlx-stella.
+On Linux it is given the BLAS that mlx-stella has.
 
 Texts are the lines of a .txt or the `text` fields of a BEIR corpus .jsonl; tokens are counted by
 our tokenizer, after truncation. `ours/it` is the median over rounds of our speed by that of the
@@ -40,6 +41,7 @@ import os
 import platform
 import re
 import resource
+import runpy
 import shlex
 import subprocess
 import sys
@@ -54,6 +56,7 @@ from pathlib import Path
 from statistics import median
 from typing import BinaryIO
 
+ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "sentence-transformers"  # where it runs, its vectors are the right ones
 OURS = "mlx-stella"
 COMPARED = 32  # texts whose vectors must agree
@@ -90,10 +93,6 @@ def load_mlx_stella(model: str, max_length: int) -> tuple[Callable, str]:
 
 
 def load_mlx_embeddings(model: str, max_length: int) -> tuple[Callable, str]:
-    if sys.platform == "linux":
-        # The BLAS that mlx-stella takes: with MLX's own it is 10 times slower, and the comparison
-        # would be one of BLAS libraries. It must come before MLX.
-        ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
     import mlx.core as mx
     import mlx_embeddings
     import numpy as np
@@ -110,6 +109,27 @@ def load_mlx_embeddings(model: str, max_length: int) -> tuple[Callable, str]:
         return np.concatenate(vectors)
 
     return encode, mlx_device()
+
+
+def our_blas() -> str | None:
+    """The library whose products MLX calls in the process of mlx-stella; None on a Mac."""
+    from mlx_stella.machine import blas
+
+    return blas._library._name if blas._library else None
+
+
+def take_blas(path: str) -> None:
+    """Give MLX the BLAS that mlx-stella has, before it is imported.
+
+    With MLX's own it is 10 times slower, and the comparison would be one of BLAS libraries. One
+    file of mlx-stella is run for it, alone, which knows neither the package nor MLX.
+    """
+    library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+    if not hasattr(library, "cblas_sgemm"):  # scipy-openblas32 has names of its own
+        aliases = runpy.run_path(str(ROOT / "mlx_stella/machine/aliases.py"))
+        names = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
+        address_of = aliases["address_of"]
+        aliases["offer"]({name: address_of(library, f"scipy_{name}") for name in names})
 
 
 def mlx_device() -> str:
@@ -133,9 +153,13 @@ def work(name: str) -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print to stdout, which must not end up among the replies
     setup = json.loads(sys.stdin.readline())
+    if setup["blas"] is not None:
+        take_blas(setup["blas"])
     load, packages = ENGINES[name]
     encode, device = load(setup["model"], setup["max_length"])
     reply = {"device": device, "versions": {package: version(package) for package in packages}}
+    if name == OURS:
+        reply["blas"] = our_blas()
     print(json.dumps(reply), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -209,6 +233,7 @@ def difference(vector: list[float], reference: list[float]) -> float:
 def start_workers(pythons: dict, setup: dict) -> tuple[dict[str, Worker], dict[str, str]]:
     """Workers that agree with the first of them, and why the other engines are left out."""
     workers, left_out = {}, {}
+    setup["blas"] = None
     for name, python in pythons.items():
         try:
             if python is None:
@@ -223,6 +248,7 @@ def start_workers(pythons: dict, setup: dict) -> tuple[dict[str, Worker], dict[s
                     raise ValueError(f"not timed: its vectors differ by {worst:.1e}")
                 worker.row["difference"] = worst
             workers[name] = worker
+            setup["blas"] = worker.row.pop("blas", setup["blas"])
         except (OSError, ValueError) as error:
             if name == OURS:
                 raise SystemExit(f"{OURS}: {error}") from None

@@ -26,6 +26,22 @@ print(all(
 """
 
 
+WHAT_A_PEER_CALLS = """
+import ctypes, runpy, sys
+import numpy  # has an OpenBLAS of its own, as a peer's process
+from importlib.util import find_spec
+path = find_spec("scipy_openblas32").submodule_search_locations[0] + "/lib/libscipy_openblas.so"
+runpy.run_path("scripts/bench_peers.py")["take_blas"](path)
+import mlx.core
+address = lambda library, name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+everything, packaged = ctypes.CDLL(None), ctypes.CDLL(path)
+print("mlx_stella" not in sys.modules and all(
+    address(everything, name) == address(packaged, "scipy_" + name)
+    for name in ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
+))
+"""
+
+
 def test_a_slow_blas_is_said_once(monkeypatch):
     monkeypatch.setattr(blas, "_is_slow", True)
     with pytest.warns(
@@ -38,9 +54,11 @@ def test_a_slow_blas_is_said_once(monkeypatch):
 
 
 @linux
-def test_the_package_is_what_mlx_finds():
+@pytest.mark.parametrize("script", [WHAT_MLX_CALLS, WHAT_A_PEER_CALLS], ids=["ours", "a peer's"])
+def test_the_package_is_what_mlx_finds(script):
+    """In our process, and in that of another engine that scripts/bench_peers.py times."""
     pytest.importorskip("scipy_openblas32")
-    command = [sys.executable, "-c", WHAT_MLX_CALLS]
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=TESTS.parent, check=True, capture_output=True, text=True)
     assert done.stdout == "True\n"
 
