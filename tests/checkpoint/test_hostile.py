@@ -298,7 +298,7 @@ def little_memory(size_bytes: int):
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(random=st.randoms(use_true_random=False))
 def test_a_mutated_checkpoint_loads_or_is_refused(mutation, random):
     """Every choice is hypothesis's, which makes a case that fails small and remembers it; with

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+import typer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import CHECKPOINTS, edit_json
-from support.commands import run
+from support.commands import VERBS, furnish, run
+from support.false_hub import body
 from support.processes import STELLA
 
 from mlx_stella.cli import app
@@ -39,22 +41,33 @@ def test_printable_words_are_one_line_and_show_what_they_hold(name):
     assert name != shown or name.isprintable()
 
 
-def every_verb() -> list[list[str]]:
-    arguments = {
-        "similarity": ["{}", "{}", "--model", "{}"],
-        "index": ["{}", "--to", "made", "--field", "{}"],
-        "search": ["{}", "{}"],
-        "eval": ["{}", "--split", "{}"],
-        "compare": ["{}", "{}"],
-        "convert": ["--model", "{}", "--output", "{}"],
-        "export": ["{}", "--output", "{}.npy"],
-        "embed": ["--input", "{}", "--prompt-name", "{}"],
-        "bench": ["--model", "{}", "--lengths", "{}"],
-        "demo": ["--model", "{}"],
-        "models": [],
-    }
-    verbs = [command.name or command.callback.__name__ for command in app.registered_commands]
-    return [[verb, *arguments.get(verb, ["{}"])] for verb in verbs]
+WITH_MODEL = [verb for verb, arguments in VERBS.items() if "{model}" in arguments]
+
+NAMES_AS_ARGUMENTS = {
+    "embed": ["--input", "{}", "--prompt-name", "{}"],
+    "similarity": ["{}", "{}", "--model", "{}"],
+    "index": ["{}", "--to", "made", "--field", "{}"],
+    "search": ["{}", "{}"],
+    "status": ["{}"],
+    "export": ["{}", "--output", "{}.npy"],
+    "eval": ["{}", "--split", "{}"],
+    "info": ["{}"],
+    "models": [],
+    "demo": ["--model", "{}"],
+    "verify": ["{}"],
+    "bench": ["--model", "{}", "--lengths", "{}"],
+    "convert": ["{}", "--output", "{}"],
+    "compare": ["{}", "{}"],
+}
+
+
+def test_a_new_verb_is_tested_here():
+    """The tables tell how each verb is run: names given to it, and what it reads of others."""
+    commands = typer.main.get_command(app).commands
+    assert set(NAMES_AS_ARGUMENTS) == set(VERBS) == set(commands)
+    for verb, command in commands.items():
+        if {"model", "source"} & {parameter.name for parameter in command.params}:
+            assert verb in WITH_MODEL
 
 
 def can_be_an_argument(name: str) -> bool:
@@ -65,12 +78,12 @@ def can_be_an_argument(name: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("arguments", every_verb(), ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("verb", NAMES_AS_ARGUMENTS)
 @settings(max_examples=2, deadline=None)
 @example(EVIL.replace("\0", "").replace("\ud800", ""))
 @given(names.filter(can_be_an_argument))
-def test_arguments_of_every_verb(arguments, name):
-    arguments = [argument.replace("{}", f"x{name}") for argument in arguments]
+def test_arguments_of_every_verb(verb, name):
+    arguments = [verb, *(word.replace("{}", f"x{name}") for word in NAMES_AS_ARGUMENTS[verb])]
     with tempfile.TemporaryDirectory() as folder:
         for last in ([], [f"--{name}x"]):
             status, output, error = run(*arguments, *last, cwd=folder)
@@ -125,6 +138,39 @@ def test_what_a_checkpoint_says(copy_of, tmp_path, place):
     assert "\n" + "mlx-stella: all pass" not in shown
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A folder in which every verb has what it works with."""
+    pytest.importorskip("lancedb")
+    folder = tmp_path_factory.mktemp("world")
+    furnish(folder)
+    status, _, error = run("index", "notes", "--to", "idx", cwd=folder)
+    assert status == 0, error
+    return folder
+
+
+@pytest.mark.parametrize("verb", WITH_MODEL)
+def test_what_a_checkpoint_says_to_every_verb(world, tmp_path, verb):
+    for place in ("key", "prompt", "default prompt", "shard", "tensor", "source"):
+        directory = shutil.copytree(CHECKPOINTS / Path(STELLA).name, tmp_path / place)
+        evil_checkpoints()[place](directory, EVIL)
+        arguments = [word.replace("{model}", str(directory)) for word in VERBS[verb]]
+        _, output, error = run(verb, *arguments, cwd=world)
+        assert tame(output) and tame(error), (place, output, error)
+        assert "\nmlx-stella: all pass" not in output + error
+        shutil.rmtree(world / "made", ignore_errors=True)
+
+
+@pytest.mark.parametrize("verb", WITH_MODEL)
+def test_what_the_hub_says_to_every_verb(world, online, verb):
+    answer = json.dumps({"error": EVIL.replace("\ud800", "")}).encode()
+    online.ways["GET /api/models"] = body(answer, 418)
+    arguments = [word.replace("{model}", "owner/name") for word in VERBS[verb]]
+    status, output, error = run(verb, *arguments, cwd=world)
+    assert (status, output) == (1, "") and tame(error), (output, error)
+    assert error.count("\n") == 1 and ("the Hub refused" in error or verb == "search"), error
+
+
 def test_a_tensor_name_without_end_is_cut(copy_of, tmp_path):
     directory = copy_of("tiny-stella-1.5b")
     _evil_tensor(directory, "x" * 2**20)
@@ -132,14 +178,18 @@ def test_a_tensor_name_without_end_is_cut(copy_of, tmp_path):
     assert status == 1 and len(error) < 5000
 
 
-def test_the_holder_of_a_lock(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [("index", "notes", "--to", "idx"), ("embed", "--input", "texts.txt", "--output", "idx/")],
+    ids=["index", "embed"],
+)
+def test_the_holder_of_a_lock(tmp_path, arguments):
     pytest.importorskip("lancedb")
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes/a.md").write_text("tea")
+    furnish(tmp_path)
     with lock.writing(str(tmp_path / "idx")):
         holder = json.dumps({"process": 1, "machine": EVIL})
         (tmp_path / "idx/.lock").write_text(holder)
-        status, _, error = run("index", "notes", "--to", "idx", cwd=tmp_path)
+        status, _, error = run(*arguments, cwd=tmp_path)
     assert status == 1 and "process 1 on" in error and tame(error)
 
 
@@ -153,7 +203,12 @@ def test_columns_of_a_table(tmp_path):
 def test_the_words_of_every_verb_that_succeeds(tmp_path):
     pytest.importorskip("lancedb")
     evil = "".join(c for c in EVIL if c not in "\0\ud800/")
+    furnish(tmp_path, evil)
     model = str(shutil.copytree(CHECKPOINTS / Path(STELLA).name, tmp_path / f"m{evil}"))
+    edit_json(Path(model) / "config.json", **{f"k{evil}": 1})
+    edit_json(Path(model) / "config_sentence_transformers.json", prompts={evil: evil})
+    known = tmp_path / f"m{evil}/NV-Embed-v2"  # a name that verify knows
+    shutil.copytree(CHECKPOINTS / "tiny-nv-embed", known)
     notes = tmp_path / f"n{evil}"
     notes.mkdir()
     (notes / f"a{evil}.md").write_text(f"# h{evil}\n\ntea {evil}\x7f\n", "utf-8", "replace")
@@ -162,8 +217,10 @@ def test_the_words_of_every_verb_that_succeeds(tmp_path):
     rows = "".join(json.dumps({"id": f"{n}{evil}", "text": f"tea {evil}"}) + "\n" for n in "ab")
     (tmp_path / "rows.jsonl").write_text(rows + json.dumps({"id": evil, "text": None}) + "\n")
     index, ask = "idx", f"tea {evil}"
+    told = set()
 
     def words(*arguments: str) -> str:
+        told.add(arguments[0])
         status, output, error = run(*arguments, cwd=tmp_path, model=model, stdin=f"tea {EVIL[:-1]}")
         assert tame(output) and tame(error), (output, error)
         assert status == 0 or error.splitlines()[-1].startswith("mlx-stella: "), error
@@ -174,7 +231,7 @@ def test_the_words_of_every_verb_that_succeeds(tmp_path):
     assert "Model:" in words("status", index)
     assert json.loads(words("status", index, "--json"))["stamp"]["model"] == model
     assert "tea" in words("search", index, ask) and "Query: " in words("search", index, "-")
-    hits = json.loads(words("search", index, ask, "--json"))
+    hits, _ = json.JSONDecoder().raw_decode(words("search", index, ask, "--json"))
     assert f"tea {evil}" in {hit["text"] for hit in hits}
     assert "\x7f" in "".join(hit["text"] for hit in hits)
     assert "chunks in" in words("export", index, "--output", f"o{evil}.npy")
@@ -183,6 +240,11 @@ def test_the_words_of_every_verb_that_succeeds(tmp_path):
     assert "Query: " in words("demo", "-m", model, "--corpus", "--query", ask)
     assert "from " in words("convert", model, "--dry-run")
     assert "written to" in words("convert", model, "--output", f"c{evil}")
+    assert "k\\x1b" in words("similarity", ask, ask) and "(" in words("models")
+    assert "questions" in words("eval", "beir") and "texts: " in words("compare", model, model)
+    assert "tokens" in words("bench", "--lengths", "8", "--runs", "1")
+    assert "nv-embed-v2 in" in words("verify", str(known))
+    assert told == set(VERBS)
 
 
 def test_what_other_libraries_log(capfd):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import sys
 import warnings
@@ -11,6 +12,24 @@ from unittest import mock
 from mlx_stella.cli import main
 from support.processes import STELLA
 
+VERBS = {
+    "embed": ["tea", "-m", "{model}"],
+    "similarity": ["tea", "coffee", "-m", "{model}"],
+    "index": ["notes", "--to", "made", "-m", "{model}"],
+    "search": ["idx", "tea", "-m", "{model}"],
+    "status": ["idx"],
+    "export": ["idx", "--output", "rows.npy"],
+    "eval": ["beir", "-m", "{model}"],
+    "info": ["{model}"],
+    "models": [],
+    "demo": ["-m", "{model}", "--query", "tea"],
+    "verify": ["{model}"],
+    "bench": ["{model}", "--lengths", "8", "--runs", "1"],
+    "convert": ["{model}", "--dry-run"],
+    "compare": ["{model}", "{model}", "--texts", "texts.txt"],
+}
+"""Every verb and what it works with in the folder that `furnish` makes."""
+
 TEXTS = {"a.md": "# Tea\n\ngreen tea leaves", "b.md": "coffee beans", "sub/c.py": "x = 'keys'\n"}
 
 
@@ -19,6 +38,18 @@ def write(folder: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+
+
+def furnish(folder: Path, word: str = "") -> None:
+    """What the verbs need beside a model; the word is in names and texts, to be shown."""
+    files = {
+        f"notes/a{word}.md": f"# Tea {word}\n\ngreen {word}",
+        "texts.txt": "tea\nmilk\n",
+        "beir/corpus.jsonl": json.dumps({"_id": "d", "title": word, "text": "tea"}) + "\n",
+        "beir/queries.jsonl": json.dumps({"_id": "q", "text": f"tea {word}"}) + "\n",
+        "beir/qrels/test.tsv": "query-id\tcorpus-id\tscore\nq\td\t1\n",
+    }
+    write(folder, files)
 
 
 def run(

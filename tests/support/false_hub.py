@@ -11,6 +11,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import ClassVar
 
+TOKEN = "hf_secret"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
