@@ -24,6 +24,9 @@ from mlx_stella.files import lock
 EVIL = "\x1b]0;own\x07\x9b31m\u202e\u2066\r\n\u2028mlx-stella: all pass\x00\ud800"
 """A window's title, colours by C0 and C1, the reading direction turned, forged lines, a NUL."""
 
+STORABLE = EVIL.removesuffix("\ud800")
+"""What a JSON file may hold: half a character is refused before it could be shown."""
+
 names = st.text(
     st.sampled_from([*EVIL, *"\x08\x7f\x85\u200f\u2029\ufeffaé東/."]) | st.characters(), max_size=12
 )
@@ -121,21 +124,22 @@ def _evil_shard(directory: Path, evil: str) -> None:
 
 
 def _evil_tensor(directory: Path, evil: str) -> None:
-    safe = evil.replace("\0", "").encode("utf-8", "ignore").decode()
-    mx.save_safetensors(str(directory / "model.safetensors"), {f"k{safe}": mx.zeros(2)})
+    file = str(directory / "model.safetensors")
+    extra = {f"k{evil}".replace("\0", ""): mx.zeros(2)}
+    mx.save_safetensors(file, {**mx.load(file), **extra})
 
 
-@pytest.mark.parametrize("place", evil_checkpoints())
+@pytest.mark.parametrize("place", [place for place in evil_checkpoints() if place != "source"])
 def test_what_a_checkpoint_says(copy_of, tmp_path, place):
     directory = copy_of("tiny-stella-1.5b")
-    evil_checkpoints()[place](directory, EVIL)
+    evil_checkpoints()[place](directory, STORABLE)
     shown = ""
     for arguments in (["info", str(directory)], ["embed", "a", "--model", str(directory)]):
         status, output, error = run(*arguments, cwd=tmp_path)
         assert tame(error) and (status != 1 or error.count("\n") == 1), error
         assert arguments[0] == "embed" or tame(output), output
         shown += output + error
-    assert "\n" + "mlx-stella: all pass" not in shown
+    assert "0;own" in shown and "\n" + "mlx-stella: all pass" not in shown
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +157,7 @@ def world(tmp_path_factory) -> Path:
 def test_what_a_checkpoint_says_to_every_verb(world, tmp_path, verb):
     for place in ("key", "prompt", "default prompt", "shard", "tensor", "source"):
         directory = shutil.copytree(CHECKPOINTS / Path(STELLA).name, tmp_path / place)
-        evil_checkpoints()[place](directory, EVIL)
+        evil_checkpoints()[place](directory, STORABLE)
         arguments = [word.replace("{model}", str(directory)) for word in VERBS[verb]]
         _, output, error = run(verb, *arguments, cwd=world)
         assert tame(output) and tame(error), (place, output, error)
@@ -163,12 +167,13 @@ def test_what_a_checkpoint_says_to_every_verb(world, tmp_path, verb):
 
 @pytest.mark.parametrize("verb", WITH_MODEL)
 def test_what_the_hub_says_to_every_verb(world, online, verb):
-    answer = json.dumps({"error": EVIL.replace("\ud800", "")}).encode()
-    online.ways["GET /api/models"] = body(answer, 418)
+    answer = {"id": "owner/name", "sha": f"../{STORABLE}"}
+    online.ways["GET /api/models/owner/name"] = body(json.dumps(answer).encode())
     arguments = [word.replace("{model}", "owner/name") for word in VERBS[verb]]
     status, output, error = run(verb, *arguments, cwd=world)
     assert (status, output) == (1, "") and tame(error), (output, error)
-    assert error.count("\n") == 1 and ("the Hub refused" in error or verb == "search"), error
+    last = error.splitlines()[-1]
+    assert last.startswith("mlx-stella: owner/name: ") and "0;own" in last, error
 
 
 def test_a_tensor_name_without_end_is_cut(copy_of, tmp_path):
