@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 from support import CHECKPOINTS, edit_json, load_tiny, processes
-from support.commands import fail, succeed
+from support.commands import fail, run, succeed
 from support.processes import COMMAND, STELLA
 
 TEXTS = ["What is Deep Learning?", "naïve café — 東京 🚀", "a"]
@@ -365,9 +365,9 @@ def test_verify_fails_on_another_model_of_that_name(tmp_path):
 
 def test_verify_on_a_smaller_model_of_that_name(tmp_path):
     directory = shutil.copytree(CHECKPOINTS / "tiny-nv-embed", tmp_path / "NV-Embed-v2")
-    done = run("verify", str(directory))
-    lines = [line for line in done.stderr.decode().splitlines() if "note: " not in line]
-    assert done.returncode == 1 and len(lines) == 1
+    status, _, error = run("verify", str(directory))
+    lines = [line for line in error.splitlines() if "note: " not in line]
+    assert status == 1 and len(lines) == 1
     assert lines[0].startswith("mlx-stella: no vector of nv-embed-v2: it has 48 entries, and one")
 
 
