@@ -28,7 +28,7 @@ VERBS = {
     "convert": ["{model}", "--dry-run"],
     "compare": ["{model}", "{model}", "--texts", "texts.txt"],
 }
-"""Every verb and what it works with in the folder that `furnish` makes."""
+"""Every verb that ends, and what it works with in the folder that `furnish` makes."""
 
 TEXTS = {"a.md": "# Tea\n\ngreen tea leaves", "b.md": "coffee beans", "sub/c.py": "x = 'keys'\n"}
 
