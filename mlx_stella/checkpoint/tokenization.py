@@ -136,7 +136,7 @@ class Tokenizer:
         Raises:
             InputError: it is no string or not valid Unicode.
         """
-        check_text(text, "the text")
+        check_text(text, where="the text")
         if self._lower_case:
             text = text.lower()
         whole = text + self._text_suffix if special else text
