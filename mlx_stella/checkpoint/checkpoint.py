@@ -218,7 +218,7 @@ def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
             "truncation on the left is not implemented", where=backbone / "tokenizer_config.json"
         )
     prompts = {**args.prompts, **(entry.prompts if entry else {})}
-    max_positions = args.max_position_embeddings
+    max_positions = args.max_positions
     max_seq_length = text_config.get("max_seq_length")
     if max_seq_length is None:
         model_max_length = tokenizer_config.get("model_max_length")

@@ -94,6 +94,9 @@ def _fault(value: Any, hint: Any) -> str | None:
     if origin in (types.UnionType, typing.Union):
         faults = [_fault(value, option) for option in typing.get_args(hint)]
         return None if None in faults else faults[0]
+    if origin is list and isinstance(value, list):
+        (kind,) = typing.get_args(hint)
+        return next((fault for item in value if (fault := _fault(item, kind))), None)
     if hint == Positive:
         return None if is_positive(value) else "should be a positive number"
     if origin is Annotated:
@@ -143,6 +146,11 @@ class BackboneArgs:
         }
 
     @property
+    def max_positions(self) -> int:
+        """Tokens that a text may have."""
+        return self.max_position_embeddings
+
+    @property
     def summary(self) -> str:
         """A line for people: the architecture and its sizes."""
         name = type(self).__module__.rsplit(".", 1)[-1]
@@ -163,8 +171,8 @@ class RopeArgs:
     divisor: float = 1.0
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
-        """Read either spelling of the rotary settings.
+    def from_config(cls, config: Mapping[str, Any], file: Path, head_dim: int) -> Self:
+        """Read either spelling of the rotary settings, for heads of this size.
 
         Older configs have ``rope_theta`` and ``rope_scaling``; transformers 5 writes
         ``rope_parameters``. "ntk" is the NTK-aware scaling of GTE's modeling.py
@@ -205,7 +213,7 @@ class RopeArgs:
             case "linear":
                 return cls(float(theta), float(factor))
             case "ntk":
-                return cls(float(theta) * factor, factor ** (2 / head_dim(config, file)))
+                return cls(float(theta) * factor, factor ** (2 / head_dim))
         raise ConfigError(
             f"rope type {kind!r} is not implemented (default, linear, ntk)",
             where=file,
@@ -221,15 +229,26 @@ def parse_rotary(
 ) -> T:
     """:func:`parse` for a model with rotary positions; its field ``rope`` comes from several keys.
 
-    ``handled`` names keys that the caller has dealt with. Errors are those of parse and RopeArgs.
+    A field ``head_dim`` is computed where the config has none. ``handled`` names keys that the
+    caller has dealt with. Errors are those of parse and RopeArgs.
     """
-    head_dim(config, file)
+    has_own = any(field.name == "head_dim" for field in dataclasses.fields(cls))
+    size = head_dim(config, file, has_own)
+    if size % 2:
+        raise ConfigError(
+            f"heads of {size}, which rotary positions cannot pair",
+            where=file,
+            remedy="download it again",
+        )
     own = {key: value for key, value in config.items() if key not in (*_ROPE_KEYS, *handled)}
-    return parse(cls, own | {"rope": RopeArgs.from_config(config, file)}, file)
+    own |= {"head_dim": size} if has_own else {}
+    return parse(cls, own | {"rope": RopeArgs.from_config(config, file, size)}, file)
 
 
-def head_dim(config: Mapping[str, Any], file: Path) -> int:
-    """E, the size of an attention head.
+def head_dim(config: Mapping[str, Any], file: Path, has_own: bool = False) -> int:
+    """E, the size of an attention head: hidden_size / num_attention_heads.
+
+    With ``has_own`` it is what the key head_dim says, if it is there.
 
     Raises:
         ConfigError: the sizes are missing, not positive, or do not divide.
@@ -237,11 +256,12 @@ def head_dim(config: Mapping[str, Any], file: Path) -> int:
     hidden_size: Any = config.get("hidden_size")  # whatever JSON has, until it is checked
     heads: Any = config.get("num_attention_heads")
     kv_heads: Any = config.get("num_key_value_heads", heads)
+    own: Any = config.get("head_dim") if has_own else None
     sizes = (hidden_size, heads, kv_heads)  # before a size is divided by another
     if (
         any(type(size) is not int or size < 1 for size in sizes)
-        or hidden_size % heads
-        or (heads % kv_heads)
+        or (own is None and hidden_size % heads)
+        or heads % kv_heads
     ):
         raise ConfigError(
             f"hidden_size {hidden_size}, num_attention_heads {heads} and num_key_value_heads "
@@ -249,4 +269,8 @@ def head_dim(config: Mapping[str, Any], file: Path) -> int:
             where=file,
             remedy="download it again",
         )
-    return hidden_size // heads
+    if own is None:
+        return int(hidden_size // heads)
+    if type(own) is not int or own not in range(1, 2**16):
+        raise ConfigError(f"head_dim {own!r} is no size", where=file, remedy="download it again")
+    return own

@@ -86,10 +86,10 @@ class SelfAttention(nn.Module):
 class ResidualOutput(nn.Module):
     """Projection, residual and LayerNorm, which close both halves of a layer."""
 
-    def __init__(self, input_dims: int, args: ModelArgs):
+    def __init__(self, input_dims: int, output_dims: int, eps: float):
         super().__init__()
-        self.dense = Linear(input_dims, args.hidden_size)
-        self.LayerNorm = nn.LayerNorm(args.hidden_size, args.layer_norm_eps)
+        self.dense = Linear(input_dims, output_dims)
+        self.LayerNorm = nn.LayerNorm(output_dims, eps)
 
     def __call__(self, x: mx.array, residual: mx.array) -> mx.array:
         return self.LayerNorm(self.dense(x, residual))
@@ -99,16 +99,16 @@ class Attention(nn.Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.self = SelfAttention(args)
-        self.output = ResidualOutput(args.hidden_size, args)
+        self.output = ResidualOutput(args.hidden_size, args.hidden_size, args.layer_norm_eps)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         return self.output(self.self(x, mask), x)
 
 
 class Intermediate(nn.Module):
-    def __init__(self, args: ModelArgs):
+    def __init__(self, input_dims: int, output_dims: int):
         super().__init__()
-        self.dense = Linear(args.hidden_size, args.intermediate_size)
+        self.dense = Linear(input_dims, output_dims)
 
     def __call__(self, x: mx.array, dtype: mx.Dtype) -> mx.array:
         return activate(gelu, self.dense.product(x), dtype)
@@ -118,8 +118,8 @@ class Layer(nn.Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.attention = Attention(args)
-        self.intermediate = Intermediate(args)
-        self.output = ResidualOutput(args.intermediate_size, args)
+        self.intermediate = Intermediate(args.hidden_size, args.intermediate_size)
+        self.output = ResidualOutput(args.intermediate_size, args.hidden_size, args.layer_norm_eps)
 
     def feed_forward(self, x: mx.array) -> mx.array:
         return self.output(self.intermediate(x, self.output.dense.operand_dtype), x)

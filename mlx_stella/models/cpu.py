@@ -9,7 +9,7 @@ Metal, CUDA and macOS have fast ones of their own and never come here.
 
 import math
 import sys
-from typing import cast
+from typing import Literal, cast
 
 import mlx.core as mx
 
@@ -86,17 +86,29 @@ def silu(x: mx.array) -> mx.array:
 
 
 def scaled_dot_product_attention(
-    q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | None
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    mask: mx.array | Literal["causal"] | None,
 ) -> mx.array:
-    """The same as ``mx.fast.scaled_dot_product_attention`` with a boolean mask, in float32."""
+    """The same as ``mx.fast.scaled_dot_product_attention``, in float32."""
     B, H, L, E = q.shape
-    K = k.shape[1]
+    K, keys = k.shape[1:3]
+    if isinstance(mask, str):  # the last query sees all keys
+        mask = mx.arange(keys) <= mx.arange(keys - L, keys)[:, None]
     # Scores are made for powers of two instead of e; a column of ones in v sums the weights.
     q = mx.unflatten(q * (scale * math.log2(math.e)), 1, (K, H // K))
     v = mx.concatenate([v, mx.ones((*v.shape[:-1], 1))], axis=-1)
     scores = q @ mx.expand_dims(k, 2).swapaxes(-1, -2)
     if mask is not None:
-        scores = mx.where(mask[:, :, None], scores, -1e9)
+        if mask.ndim == 4:  # heads are in two axes here
+            mask = mx.unflatten(mask, 1, (K, H // K) if mask.shape[1] == H else (1, 1))
+        if mask.dtype == mx.bool_:
+            scores = mx.where(mask, scores, -1e9)
+        else:
+            scores = scores + mask * math.log2(math.e)
     weights = _power_of_two(mx.maximum(scores - scores.max(axis=-1, keepdims=True), -126.0))
     attended = weights @ mx.expand_dims(v, 2)
     return (attended[..., :E] / attended[..., E:]).reshape(B, H, L, E)

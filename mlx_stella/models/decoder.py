@@ -1,8 +1,8 @@
-"""The decoder that Qwen2 and Mistral share, bidirectional: a model file says how it differs.
+"""The decoder that Qwen2, Qwen3 and Mistral share: a model file says how it differs.
 
 Pre-norm layers with RMSNorm, grouped key/value heads, rotary positions and a SiLU-gated MLP, as in
-transformers' modeling_qwen2.py and modeling_mistral.py, without the causal mask. Qwen2 has biases
-in q, k and v, Mistral has none.
+transformers' modeling_qwen2.py, modeling_qwen3.py and modeling_mistral.py. Qwen2 has biases in q, k
+and v, the others have none; Qwen3 is causal and norms its queries and keys.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from mlx_stella.models.args import Count, Layers, Positive, RopeArgs, Size
 from mlx_stella.models.layers import (
     Backbone,
     Embedding,
+    Mask,
     RopeTables,
     Step,
     attention,
@@ -25,7 +26,7 @@ from mlx_stella.models.layers import (
     rotate,
     silu,
 )
-from mlx_stella.models.products import Linear, gated
+from mlx_stella.models.products import Linear, Product, gated
 
 FUSED = {
     "qkv_proj.": ("q_proj.", "k_proj.", "v_proj."),
@@ -43,6 +44,7 @@ class DecoderArgs:
     num_key_value_heads: Size
     rms_norm_eps: Positive
     vocab_size: Size
+    head_dim: Size
     hidden_act: Literal["silu"]
     rope: RopeArgs
     sliding_window: Count | None = None  # neither reference applies it
@@ -53,19 +55,23 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = args.num_attention_heads
         self.kv_heads = args.num_key_value_heads
-        head_dim = args.hidden_size // self.heads
         self.qkv_proj = Linear(
-            args.hidden_size, (self.heads + 2 * self.kv_heads) * head_dim, bias=qkv_bias
+            args.hidden_size, (self.heads + 2 * self.kv_heads) * args.head_dim, bias=qkv_bias
         )
-        self.o_proj = Linear(self.heads * head_dim, args.hidden_size, bias=False)
+        self.o_proj = Linear(self.heads * args.head_dim, args.hidden_size, bias=False)
 
     def __call__(
-        self, x: mx.array, residual: mx.array, mask: mx.array | None, rope: RopeTables
+        self, x: mx.array, residual: mx.array, mask: Mask | None, rope: RopeTables
     ) -> mx.array:
         qkv = self.qkv_proj.product(x).unflatten(self.heads + 2 * self.kv_heads, -1)
         qk, v = qkv.split([self.heads + self.kv_heads], axis=-2)
-        q, k = mx.split(rotate(qk, rope), [self.heads], axis=2)
+        q, k = self.rotated(qk, rope)
         return self.o_proj(attention(q, k, v.finish(), mask), residual)
+
+    def rotated(self, qk: Product, rope: RopeTables) -> tuple[mx.array, mx.array]:
+        """Queries (B, L, H, E) and keys (B, L, K, E), float32, from both in one."""
+        q, k = mx.split(rotate(qk, rope), [self.heads], axis=2)
+        return q, k
 
     def prove_range(self, norm: nn.RMSNorm) -> None:
         """x comes from ``norm``, and what is attended to is a mean of values."""
@@ -86,14 +92,14 @@ class GatedMLP(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, args: DecoderArgs, qkv_bias: bool):
+    def __init__(self, args: DecoderArgs, attention: Attention):
         super().__init__()
-        self.self_attn = Attention(args, qkv_bias)
+        self.self_attn = attention
         self.mlp = GatedMLP(args)
         self.input_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
-    def attend(self, x: mx.array, mask: mx.array | None, rope: RopeTables) -> mx.array:
+    def attend(self, x: mx.array, mask: Mask | None, rope: RopeTables) -> mx.array:
         return self.self_attn(self.input_layernorm(x), x, mask, rope)
 
     def feed_forward(self, x: mx.array) -> mx.array:
@@ -110,14 +116,26 @@ class Decoder(Backbone):
     Args:
         args: sizes, from config.json.
         qkv_bias: whether q, k and v have biases.
+        is_causal: whether a token sees none behind it.
+        attention: that of a layer.
     """
 
-    def __init__(self, args: DecoderArgs, *, qkv_bias: bool):
+    def __init__(
+        self,
+        args: DecoderArgs,
+        *,
+        qkv_bias: bool,
+        is_causal: bool = False,
+        attention: type[Attention] = Attention,
+    ):
         super().__init__()
         self._rope = args.rope
-        self._head_dim = args.hidden_size // args.num_attention_heads
+        self._head_dim = args.head_dim
+        self._is_causal = is_causal
         self.embed_tokens = Embedding(args.vocab_size, args.hidden_size)
-        self.layers = [Layer(args, qkv_bias) for _ in range(args.num_hidden_layers)]
+        self.layers = [
+            Layer(args, attention(args, qkv_bias)) for _ in range(args.num_hidden_layers)
+        ]
         self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
     def embed(self, input_ids: mx.array) -> mx.array:
@@ -125,7 +143,7 @@ class Decoder(Backbone):
 
     def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
         rope = rope_tables(self._rope, length, self._head_dim)
-        mask = key_mask(attention_mask)
+        mask: Mask | None = "causal" if self._is_causal else key_mask(attention_mask)
         for layer in self.layers:
             yield partial(layer.attend, mask=mask, rope=rope)
             yield layer.feed_forward

@@ -14,6 +14,7 @@ the choice of type costs rounding, never range.
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -66,6 +67,20 @@ class Embedding(nn.Embedding):
         return self.weight[ids].astype(mx.float32)
 
 
+def positions_behind(padding_id: int, input_ids: mx.array) -> mx.array:
+    """Positions that begin behind the id of the padding token, as in RoBERTa: (B, L) int32.
+
+    A text may spell that token out; then it has its own id for a position and is not counted.
+    """
+    is_counted = input_ids != padding_id
+    return mx.where(is_counted, mx.cumsum(is_counted, axis=1), 0) + padding_id
+
+
+Mask = mx.array | Literal["causal"]
+"""What a query may see: boolean, True where it may, or float32, added to its scores, either one
+broadcast to (B, H, L, L); or "causal", no token behind its own."""
+
+
 def key_mask(attention_mask: mx.array | None) -> mx.array | None:
     """(B, L) bool, True for tokens -> (B, 1, 1, L): every query sees every real token.
 
@@ -86,8 +101,8 @@ _FUSED_SCORES_AT_ONCE = 2**29
 ends what holds up the screen for long."""
 
 
-def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
-    """Scaled dot-product attention, bidirectional.
+def attention(q: mx.array, k: mx.array, v: mx.array, mask: Mask | None) -> mx.array:
+    """Scaled dot-product attention.
 
     In float32 whatever the weights: the biases of trained keys are large enough for scores beyond
     float16, and without a fused kernel they are held in the type of the operands. It is a small
@@ -95,7 +110,8 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
 
     Args:
         q: (B, L, H, E) float32; k, v: (B, L, K, E) float32, each shared by H / K query heads.
-        mask: (B, 1, 1, L) bool, True where a key may be seen; None if all may.
+        mask: what may be seen; None for all. A causal one needs no other for padding, which stands
+            on the right of all that is read.
 
     Returns:
         (B, L, H * E) float32.
@@ -107,14 +123,28 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> m
     if cpu.is_needed():
         queries = cpu.QUERIES_AT_ONCE
     kernel = cpu if cpu.is_needed() else mx.fast
-    blocks = [
-        kernel.scaled_dot_product_attention(
-            q[:, :, start : start + queries], k, v, scale=E**-0.5, mask=mask
+    blocks = []
+    for start in range(0, L, queries):
+        stop = min(start + queries, L)
+        seen = stop if isinstance(mask, str) else L  # the last of these queries sees no key behind
+        blocks.append(
+            kernel.scaled_dot_product_attention(
+                q[:, :, start:stop],
+                k[:, :, :seen],
+                v[:, :, :seen],
+                scale=E**-0.5,
+                mask=_of_queries(mask, start, stop),
+            )
         )
-        for start in range(0, L, queries)
-    ]
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.transpose(0, 2, 1, 3).reshape(B, L, H * E)
+
+
+def _of_queries(mask: Mask | None, start: int, stop: int) -> Mask | None:
+    """The part of a mask for some queries; one that is the same for all is whole."""
+    if not isinstance(mask, mx.array) or mask.shape[-2] == 1:
+        return mask
+    return mask[..., start:stop, :]
 
 
 def gelu(x: mx.array) -> mx.array:

@@ -25,7 +25,7 @@ RENAMES = {"model.": "", "lm_head.": None}
 @dataclass(frozen=True)
 class ModelArgs(DecoderArgs, BackboneArgs):
     use_sliding_window: Literal[False] = False
-    layer_types: list[str] | None = None  # all "full_attention", checked below
+    layer_types: list[Literal["full_attention"]] | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path) -> Self:
@@ -40,12 +40,7 @@ class ModelArgs(DecoderArgs, BackboneArgs):
                 remedy="if this is a copy of Stella or gte-Qwen2 without its auto_map, add "
                 '"is_causal": false',
             )
-        args = parse_rotary(cls, config, file, handled=("is_causal",))
-        if any(kind != "full_attention" for kind in args.layer_types or ()):
-            raise ConfigError(
-                "layer_types other than full_attention are not implemented", where=file
-            )
-        return args
+        return parse_rotary(cls, config, file, handled=("is_causal",))
 
 
 class Model(Decoder):

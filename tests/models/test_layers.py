@@ -117,3 +117,30 @@ def test_rope(args, length):
         axis=-1,
     )
     assert np.abs(got - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("scores_at_once", [2**26, 32 * 2 * 70])
+@pytest.mark.usefixtures("form")
+def test_a_causal_mask_and_an_added_one(monkeypatch, scores_at_once):
+    """Both also in blocks of queries, of which the first sees few keys."""
+    monkeypatch.setattr(layers, "SCORES_AT_ONCE", scores_at_once)
+    length = 70
+    q = rng.normal(size=(1, 4, length, 8))
+    k, v = rng.normal(size=(2, 1, 2, length, 8))
+    qkv = [mx.array(x, mx.float32).swapaxes(1, 2) for x in (q, k, v)]
+    seen = np.tril(np.ones((length, length), bool))
+    expected = attention_reference(q, k, v, seen)
+    np.testing.assert_allclose(layers.attention(*qkv, "causal"), expected, atol=2e-6)
+    for mask in (seen[None, None], np.where(seen, 0, -1e9)[None, None].astype(np.float32)):
+        np.testing.assert_allclose(layers.attention(*qkv, mx.array(mask)), expected, atol=2e-6)
+    bias = 3 * rng.normal(size=(1, 4, length, length))
+    k, v = np.repeat(k, 2, axis=1), np.repeat(v, 2, axis=1)
+    added = softmax(q @ k.swapaxes(-1, -2) / np.sqrt(8) + bias) @ v
+    got = layers.attention(*qkv, mx.array(bias, mx.float32))
+    np.testing.assert_allclose(got, added.swapaxes(1, 2).reshape(1, length, -1), atol=2e-6)
+
+
+def test_positions_behind_the_padding_token():
+    ids = mx.array([[0, 9, 1, 9, 2], [0, 9, 9, 9, 2]])
+    expected = [[2, 3, 1, 4, 5], [2, 3, 4, 5, 6]]
+    assert layers.positions_behind(1, ids).tolist() == expected

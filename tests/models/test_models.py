@@ -88,12 +88,11 @@ def test_ntk_changes_angles_at_every_length():
     file = Path("config.json")
     ntk = RopeArgs.from_config(
         {
-            "hidden_size": 1024,
-            "num_attention_heads": 16,
             "rope_theta": 160000,
             "rope_scaling": {"type": "ntk", "factor": 2.0},
         },
         file,
+        head_dim=64,
     )
     assert ntk == RopeArgs(320000.0, 2 ** (2 / 64))
 
@@ -104,7 +103,7 @@ def test_ntk_changes_angles_at_every_length():
 )
 def test_other_rope_scaling_is_refused(scaling, fault):
     with pytest.raises(ConfigError, match=fault):
-        RopeArgs.from_config({"rope_theta": 1e4, "rope_scaling": scaling}, Path("config.json"))
+        RopeArgs.from_config({"rope_theta": 1e4, "rope_scaling": scaling}, Path("config.json"), 64)
 
 
 def test_prefix_and_packing_of_gte_do_not_matter(copy_of):
