@@ -36,7 +36,7 @@ class Piece:
 
     @property
     def is_matrix(self) -> bool:
-        return len(self.shape) >= 2
+        return len(self.assembly.shape) >= 2
 
     @property
     def path(self) -> str:

@@ -6,7 +6,7 @@ A new architecture is one file beside these and one line here. Each file has
     Model       (B, L) token ids -> (B, L, D) hidden states
     RENAMES     part of a tensor's name in the checkpoint -> in the model; None: dropped on purpose
     FUSED       part of a parameter's name -> the tensors stacked along its rows
-                (Qwen2 and NV-Embed take the decoder's)
+                (Qwen2, Qwen3 and NV-Embed take the decoder's)
     folded      where parameters are computed from several tensors
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_stella.errors import ConfigError
-from mlx_stella.models import bert, decoder, new, nv_embed, qwen2
+from mlx_stella.models import bert, decoder, mpnet, new, nv_embed, qwen2, qwen3, xlm_roberta
 from mlx_stella.models.args import BackboneArgs
 from mlx_stella.models.layers import Backbone
 
@@ -41,11 +41,16 @@ _NEW = Architecture(new.ModelArgs, new.Model, new.RENAMES, new.FUSED)
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bert": Architecture(bert.ModelArgs, bert.Model, bert.RENAMES, bert.FUSED),
     "gte": _NEW,
+    "mpnet": Architecture(mpnet.ModelArgs, mpnet.Model, mpnet.RENAMES, mpnet.FUSED, mpnet.folded),
     "new": _NEW,
     "nvembed": Architecture(
         nv_embed.ModelArgs, nv_embed.Model, nv_embed.RENAMES, decoder.FUSED, nv_embed.folded
     ),
     "qwen2": Architecture(qwen2.ModelArgs, qwen2.Model, qwen2.RENAMES, decoder.FUSED),
+    "qwen3": Architecture(qwen3.ModelArgs, qwen3.Model, qwen3.RENAMES, decoder.FUSED),
+    "xlm-roberta": Architecture(
+        xlm_roberta.ModelArgs, xlm_roberta.Model, xlm_roberta.RENAMES, xlm_roberta.FUSED
+    ),
 }
 
 

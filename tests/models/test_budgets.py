@@ -12,7 +12,7 @@ from mlx.utils import tree_map_with_path, tree_unflatten
 from support import graphs, load_tiny
 
 from mlx_stella.evaluation import kernels, speed
-from mlx_stella.models import bert, decoder, new, qwen2
+from mlx_stella.models import bert, decoder, mpnet, new, qwen2, qwen3
 from mlx_stella.models.args import RopeArgs
 from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import Backbone
@@ -35,20 +35,44 @@ STELLA_1_5B = DECODER | {
     "intermediate_size": 8960,
     "num_attention_heads": 12,
     "num_key_value_heads": 2,
+    "head_dim": 128,
 }
 MISTRAL = DECODER | {
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+QWEN3_0_6B = DECODER | {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+MPNET = COMMON | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "hidden_act": "gelu",
 }
 MODELS = {
     "bert-large": lambda: bert.Model(bert.ModelArgs(**ENCODER)),
     "stella-400m": lambda: new.Model(new.ModelArgs(**ENCODER, **ROTARY)),
     "stella-1.5b": lambda: qwen2.Model(qwen2.ModelArgs(**STELLA_1_5B)),
     "nv-embed": lambda: decoder.Decoder(decoder.DecoderArgs(**MISTRAL), qkv_bias=False),
+    "qwen3-0.6b": lambda: qwen3.Model(qwen3.ModelArgs(**QWEN3_0_6B)),
+    "mpnet": lambda: mpnet.Model(mpnet.ModelArgs(**MPNET)),
 }
-WIDTHS = {"bert-large": 1024, "stella-400m": 1024, "stella-1.5b": 1536, "nv-embed": 4096}
+WIDTHS = {
+    "bert-large": 1024,
+    "stella-400m": 1024,
+    "stella-1.5b": 1536,
+    "nv-embed": 4096,
+    "qwen3-0.6b": 1024,
+    "mpnet": 768,
+}
 
 # Kernels, and KB (1000 bytes) a token with 512 tokens. Scales by row make float16 differ from
 # bfloat16; float32 writes no half types and needs no casts.
@@ -69,6 +93,14 @@ BUDGETS = {
     ("nv-embed", "bfloat16"): (15, 356),
     ("nv-embed", "float32"): (11, 399),
     ("nv-embed", "4 bits"): (18, 528),
+    ("qwen3-0.6b", "float16"): (23, 205),
+    ("qwen3-0.6b", "bfloat16"): (20, 168),
+    ("qwen3-0.6b", "float32"): (14, 142),
+    ("qwen3-0.6b", "4 bits"): (23, 205),
+    ("mpnet", "float16"): (15, 97),
+    ("mpnet", "bfloat16"): (15, 97),
+    ("mpnet", "float32"): (11, 84),
+    ("mpnet", "4 bits"): (15, 97),
 }
 
 

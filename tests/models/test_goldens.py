@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support import CHECKPOINTS, DTYPES, TINY, TOLERANCES, distance, load_tiny
+from support import CHECKPOINTS, DTYPES, LENT, TINY, TOLERANCES, distance, load_tiny
 
 
 def prompts_of(name: str) -> list[tuple[str, str, list[int | None]]]:
@@ -47,7 +47,7 @@ def test_token_ids(name, key, prompt, dims):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", LENT)
 def test_the_copies_here_are_those_of_shared(name, shared):
     theirs = np.load(shared / "checkpoints" / name / "expected.npz")
     ours = np.load(CHECKPOINTS / name / "expected.npz")
@@ -57,7 +57,7 @@ def test_the_copies_here_are_those_of_shared(name, shared):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", LENT)
 @pytest.mark.filterwarnings("ignore::mlx_stella.StellaWarning")
 def test_vectors_before_normalising(name, shared):
     theirs = np.load(shared / "checkpoints" / name / "expected.npz")

@@ -21,6 +21,9 @@ SIZES = {
     "tiny-gte-en-v1.5": {64: 128, 96: 256, 192: 384},
     "tiny-nv-embed": {48: 128, 120: 256, 16: 32, 96: 256, 192: 512, 384: 1024, 10: 64},
     "tiny-stella-zh-v2": {48: 128, 96: 256},
+    "tiny-xlm-roberta": {48: 128, 96: 256},
+    "tiny-mpnet": {48: 128, 96: 256},
+    "tiny-qwen3": {48: 128, 80: 256},
 }
 HEADS = {"tiny-stella-1.5b": 8, "tiny-gte-qwen2": 8, "tiny-nv-embed": 8}
 SIZE_KEYS = ("hidden_size", "intermediate_size", "hidden_dim", "latent_dim", "cross_dim_head")

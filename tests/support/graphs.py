@@ -10,7 +10,10 @@ from mlx_stella.evaluation.kernels import FAST, stand_in
 from mlx_stella.models import cpu
 from mlx_stella.models.products import Product
 
-_VIEWS = re.compile(r"Broadcast|Flatten|Full|Reshape|Slice|Split|Transpose|Unflatten|ExpandDims")
+_VIEWS = re.compile(
+    r"Broadcast|Flatten|Full|Reshape|Slice|Split|Squeeze|Transpose|Unflatten|"
+    r"ExpandDims"
+)
 
 
 def use_compiled_forms(monkeypatch: pytest.MonkeyPatch) -> None:

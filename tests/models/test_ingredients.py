@@ -1,0 +1,72 @@
+"""What each part is worth on the tiny checkpoints: left out, the vectors are far from right.
+
+So the goldens would notice; beside each part stands the least change that it must make.
+"""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from support import CHECKPOINTS, TOLERANCES, distance
+
+from mlx_stella import load
+from mlx_stella.models import decoder, mpnet, qwen3, xlm_roberta
+from mlx_stella.models.layers import attention
+
+
+def positions_from_0(padding_id, input_ids):
+    return mx.arange(input_ids.shape[1])
+
+
+def positions_that_count_padding(padding_id, input_ids):
+    return mx.arange(input_ids.shape[1]) + padding_id + 1
+
+
+def far_and_near_alike(distance):
+    return np.minimum(np.abs(distance), 8) + np.where(distance > 0, 16, 0)
+
+
+def every_token_sees_every(q, k, v, mask):
+    return attention(q, k, v, None)
+
+
+LEFT_OUT = {
+    "xlm-roberta: positions from 0": (xlm_roberta, "positions_behind", positions_from_0, 0.3),
+    "xlm-roberta: padding in a text": (
+        xlm_roberta,
+        "positions_behind",
+        positions_that_count_padding,
+        0.3,
+    ),
+    "mpnet: positions from 0": (mpnet, "positions_behind", positions_from_0, 0.3),
+    "mpnet: the relative bias": (mpnet, "_bucket", np.zeros_like, 0.2),
+    "mpnet: buckets of long distances": (mpnet, "_bucket", far_and_near_alike, 0.1),
+    "qwen3: the causal mask": (decoder, "attention", every_token_sees_every, 0.3),
+    "qwen3: the norms of q and k": (
+        qwen3.Attention,
+        "rotated",
+        decoder.Attention.rotated,
+        0.3,
+    ),
+}
+
+
+def error(name: str) -> float:
+    """Of the vectors in float32, the largest."""
+    directory = CHECKPOINTS / name
+    texts = json.loads((directory / "cases.json").read_text())["texts"]
+    expected = np.load(directory / "expected.npz")["none/backbone"]
+    return distance(load(directory, dtype="float32").encode(texts), expected)
+
+
+@pytest.mark.filterwarnings("ignore::mlx_stella.StellaWarning")
+@pytest.mark.parametrize("part", LEFT_OUT)
+def test_what_is_left_out_is_missed(monkeypatch, part):
+    owner, attribute, other, least = LEFT_OUT[part]
+    name = f"tiny-{part.split(':')[0]}"
+    assert error(name) <= TOLERANCES["float32"]
+    monkeypatch.setattr(owner, attribute, other)
+    found = error(name)
+    print(part, found)
+    assert found >= least
