@@ -140,7 +140,7 @@ class Checkpoint:
         """
         size = 4 if dtype == "float32" else 2
         head = self.heads.get(self.default_dim)
-        total = head.files.size_bytes if head else 0
+        total = head.size_bytes if head else 0
         for shape, held in self._layout():
             if held is not None and stays_packed():
                 total += held.size_bytes(shape, size)
@@ -198,16 +198,16 @@ def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
         ConfigError: a file is missing or malformed, or asks for what is not implemented.
         WeightsError: tensors are missing or corrupt.
     """
-    folders = modules.read_modules(directory)
-    backbone = folders.get("Transformer", directory)
+    listed = modules.read_modules(directory)
+    backbone = listed.transformer
     config_file = backbone / "config.json"
     config = read_object(config_file)
     code = architecture(config, config_file)
     own = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
     args = code.args.from_config(own, config_file)
 
-    pooling, include_prompt = modules.read_pooling(directory, folders.get("Pooling"), args)
-    heads, default_head = modules.read_heads(folders.get("Dense"), args.hidden_size)
+    pooling, include_prompt = modules.read_pooling(directory, listed.pooling, args)
+    heads, default_head = modules.read_heads(listed.dense, args.hidden_size)
     tokenizer_config = _read_optional(backbone / "tokenizer_config.json")
     text_config = _read_optional(backbone / "sentence_bert_config.json")
     settings_file = directory / "config_sentence_transformers.json"
@@ -242,7 +242,7 @@ def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
         masks_prompt=args.masks_prompt or not include_prompt,
         heads=heads,
         default_dim=args.hidden_size if default_head is None else default_head,
-        normalizes="Normalize" in folders,
+        normalizes=listed.normalizes,
         prompts=modules.read_prompts(settings, settings_file, prompts),
         max_seq_length=int(min(max_seq_length, max_positions)),
         max_positions=max_positions,

@@ -28,8 +28,18 @@ _POOLING_FLAGS = {
 
 
 @dataclass(frozen=True)
-class Head:
-    """A Dense head on disk.
+class Modules:
+    """The modules of a repository, by their folders; ``normalizes`` if the last is Normalize."""
+
+    transformer: Path
+    pooling: Path | None = None
+    dense: tuple[Path, ...] = ()
+    normalizes: bool = False
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A Dense module on disk.
 
     Attributes:
         dim: size of its vectors.
@@ -43,8 +53,8 @@ class Head:
     files: TensorFiles
     activation: Activation
 
-    def load(self) -> tuple[mx.array, mx.array | None]:
-        """Weight (dim, D) and bias (dim,) or None, float32.
+    def load(self) -> tuple[mx.array, mx.array | None, Activation]:
+        """Weight (dim, D) and bias (dim,) or None, float32, and the activation.
 
         Raises:
             WeightsError: a tensor holds a value that is not finite.
@@ -57,37 +67,62 @@ class Head:
                     where=self.directory,
                     remedy="download it again",
                 )
-        return tensors["linear.weight"], tensors.get("linear.bias")
+        return tensors["linear.weight"], tensors.get("linear.bias"), self.activation
 
 
-def read_modules(directory: Path) -> dict[str, Path]:
-    """Kind of module -> its folder, from modules.json; empty if there is no such file."""
+@dataclass(frozen=True)
+class Head:
+    """What makes a vector of a size of its own: one Dense module, or several in a row."""
+
+    modules: tuple[Dense, ...]
+
+    @property
+    def dim(self) -> int:
+        return self.modules[-1].dim
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(module.files.size_bytes for module in self.modules)
+
+    def load(self) -> list[tuple[mx.array, mx.array | None, Activation]]:
+        """What :func:`mlx_stella.models.heads.dense` takes, in order; errors are those of Dense."""
+        return [module.load() for module in self.modules]
+
+
+def read_modules(directory: Path) -> Modules:
+    """What modules.json lists; a Transformer in the directory itself if there is no such file.
+
+    Raises:
+        ConfigError: a module is unknown, or they stand in an order that is not implemented.
+    """
     file = directory / "modules.json"
     if not file.exists():
-        return {}
+        return Modules(directory)
     entries = read_json(file)
     if not isinstance(entries, list):
         raise ConfigError("holds no list of modules", where=file, remedy="download it again")
-    modules: dict[str, Path] = {}
+    found: list[tuple[str, Path]] = []
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise ConfigError("a module has no type", where=file, remedy="download it again")
         kind = entry["type"].rsplit(".", 1)[-1]
-        if kind not in ("Transformer", "Pooling", "Dense", "Normalize") or kind in modules:
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise ConfigError(
-                f"a module {entry['type']} at this place is not implemented (Transformer, "
-                "Pooling, Dense, Normalize, each at most once)",
+                f"a module {entry['type']} is not implemented (Transformer, Pooling, Dense, "
+                "Normalize)",
                 where=file,
             )
-        modules[kind] = inside(directory, str(entry.get("path", "")), file)
-    order = [kind for kind in ("Transformer", "Pooling", "Dense", "Normalize") if kind in modules]
-    if list(modules) != order or "Transformer" not in modules or "Pooling" not in modules:
+        found.append((kind, inside(directory, str(entry.get("path", "")), file)))
+    kinds = " ".join(kind for kind, _ in found)
+    if not re.fullmatch("Transformer( Pooling)?( Dense)*( Normalize)?", kinds):
         raise ConfigError(
-            f"the modules {', '.join(modules)} are not implemented in this order (Transformer, "
-            "Pooling, then maybe Dense, then maybe Normalize)",
+            f"the modules {kinds.replace(' ', ', ')} are not implemented in this order "
+            "(Transformer, then maybe Pooling, Dense, Normalize; only Dense more than once)",
             where=file,
         )
-    return modules
+    folders = dict(found)
+    dense = tuple(folder for kind, folder in found if kind == "Dense")
+    return Modules(folders["Transformer"], folders.get("Pooling"), dense, "Normalize" in folders)
 
 
 def read_pooling(
@@ -97,7 +132,7 @@ def read_pooling(
     if folder is None:
         if args.default_pooling is None:
             raise ConfigError(
-                "no such file, and without it the pooling of this architecture is unknown",
+                "names no pooling, or is not there, and that of this architecture is unknown",
                 where=directory / "modules.json",
                 remedy="download the repository again, whole",
             )
@@ -118,27 +153,32 @@ def read_pooling(
     return cast(PoolingMode, modes[0]), data.get("include_prompt", True) is not False
 
 
-def read_heads(default: Path | None, hidden_size: int) -> tuple[dict[int, Head], int | None]:
-    """All Dense heads beside the one modules.json names, by size, and that one's size.
+def read_heads(folders: tuple[Path, ...], hidden_size: int) -> tuple[dict[int, Head], int | None]:
+    """All heads by size, and the size of the one that modules.json names by its Dense modules.
 
-    Two folders may hold the same size (``2_Dense`` and ``2_Dense_8192`` are equal in Stella);
-    the named one wins. Folders without weights, as a partial download leaves them, are passed.
+    Beside a single Dense there may be others to choose from. Two folders may hold the same size
+    (``2_Dense`` and ``2_Dense_8192`` are equal in Stella); the named one wins. Folders without
+    weights, as a partial download leaves them, are passed.
     """
-    if default is None:
+    if not folders:
         return {}, None
-    named = _read_head(default, hidden_size)
+    row: list[Dense] = []
+    for folder in folders:
+        row.append(_read_dense(folder, row[-1].dim if row else hidden_size))
+    named = Head(tuple(row))
     heads = {named.dim: named}
-    if match := re.fullmatch(r"(\d+_Dense)(_\d+)?", default.name):
+    default = folders[0]
+    if len(folders) == 1 and (match := re.fullmatch(r"(\d+_Dense)(_\d+)?", default.name)):
         for folder in sorted(default.parent.glob(f"{match[1]}*"), reverse=True):
             is_head = re.fullmatch(rf"{match[1]}(_\d+)?", folder.name)
             has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
             if folder != default and is_head and has_weights:
-                head = _read_head(folder, hidden_size)
+                head = Head((_read_dense(folder, hidden_size),))
                 heads.setdefault(head.dim, head)
     return heads, named.dim
 
 
-def _read_head(folder: Path, hidden_size: int) -> Head:
+def _read_dense(folder: Path, input_size: int) -> Dense:
     file = folder / "config.json"
     data = read_object(file)
     activation = str(data.get("activation_function", "")).rsplit(".", 1)[-1]
@@ -153,14 +193,12 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
     if not shapes:  # a pickle, whose header cannot be read alone
         shapes = {name: array.shape for name, array in files.load().items()}
     shape = shapes.get("linear.weight", ())
-    expected: dict[str, tuple[int, ...]] = {
-        "linear.weight": (shape[0] if shape else 0, hidden_size)
-    }
+    expected: dict[str, tuple[int, ...]] = {"linear.weight": (shape[0] if shape else 0, input_size)}
     if data.get("bias", True):
         expected["linear.bias"] = shape[:1]
     if shapes != expected or shape[0] < 1:
         raise WeightsError(
-            f"holds {shapes}, which is no Dense head for vectors of {hidden_size} "
+            f"holds {shapes}, which is no Dense head for vectors of {input_size} "
             f"with{'' if data.get('bias', True) else 'out'} bias",
             where=files.paths[0],
             remedy="download it again",
@@ -173,7 +211,7 @@ def _read_head(folder: Path, hidden_size: int) -> Head:
             StellaWarning,
             stacklevel=2,
         )
-    return Head(shape[0], folder, files, cast(Activation, activation))
+    return Dense(shape[0], folder, files, cast(Activation, activation))
 
 
 def read_prompts(settings: Mapping[str, Any], file: Path, builtin: Mapping[str, str]) -> Prompts:

@@ -1,7 +1,8 @@
 """Which words go before a text.
 
 A *prompt* is the exact prefix. An *instruction* is a task described in a sentence, which is
-wrapped into a prompt, ``Instruct: {instruction}\\nQuery: ``, for models trained that way.
+wrapped into a prompt, ``Instruct: {instruction}\\nQuery: ``, for models trained that way; some
+(Qwen3) without the space at the end, as their own prompts tell.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from mlx_stella.errors import InputError
 
-INSTRUCTION_TEMPLATE = "Instruct: {}\nQuery: "
+_INSTRUCTION_TEMPLATES = ("Instruct: {}\nQuery: ", "Instruct: {}\nQuery:")
 
 _QUERY_NAMES = ("query", "s2p_query")
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
@@ -30,9 +31,17 @@ class Prompts:
     default_name: str | None = None
 
     @property
+    def instruction_template(self) -> str | None:
+        """What an instruction is put into, as in the model's own prompts; None if in none."""
+        for template in _INSTRUCTION_TEMPLATES:
+            start, end = template.split("{}")
+            if any(p.startswith(start) and p.endswith(end) for p in self.named.values()):
+                return template
+        return None
+
+    @property
     def takes_instructions(self) -> bool:
-        start, end = INSTRUCTION_TEMPLATE.split("{}")
-        return any(p.startswith(start) and p.endswith(end) for p in self.named.values())
+        return self.instruction_template is not None
 
     def choose(self, prompt_name: str | None, prompt: str | None, instruction: str | None) -> str:
         """The prefix for at most one of a name, a literal prompt and an instruction.
@@ -46,9 +55,10 @@ class Prompts:
         if prompt is not None:
             return prompt
         if instruction is not None:
-            if not self.takes_instructions:
+            template = self.instruction_template
+            if template is None:
                 raise InputError("this model takes no instructions", remedy="give a prompt instead")
-            return INSTRUCTION_TEMPLATE.replace("{}", str(instruction))
+            return template.replace("{}", str(instruction))
         name = prompt_name if prompt_name is not None else self.default_name
         if name is None:
             return ""

@@ -73,7 +73,7 @@ class LoadedModel:
                 remedy="use a checkpoint as published",
             )
         self._backbone: Backbone = backbone or checkpoint.load_backbone(dtype)
-        self._heads: dict[int, tuple[mx.array, mx.array | None]] = {}
+        self._heads: dict[int, list[tuple[mx.array, mx.array | None, heads.Activation]]] = {}
         self._head(checkpoint.default_dim)
 
     @property
@@ -274,10 +274,10 @@ class LoadedModel:
         self._whole_length("max_length", settings.max_length)
         return settings
 
-    def _head(self, size: int) -> tuple[mx.array, mx.array | None] | None:
-        """The weights of a Dense head, read when first used; None for the pooled vector itself."""
+    def _head(self, size: int) -> list[tuple[mx.array, mx.array | None, heads.Activation]]:
+        """The Dense modules of a head, read when first used; none for the pooled vector itself."""
         if size not in self.checkpoint.heads:
-            return None
+            return []
         if size not in self._heads:
             self._heads[size] = self.checkpoint.heads[size].load()
         return self._heads[size]
@@ -296,10 +296,9 @@ class LoadedModel:
         pooled = heads.pool(hidden_states, batch.pooling_mask, self.checkpoint.pooling)
         outputs = []
         for size in sizes:
-            weights = self._head(size)
             vector = pooled
-            if weights is not None:
-                vector = heads.dense(pooled, *weights, self.checkpoint.heads[size].activation)
+            for weight, bias, activation in self._head(size):
+                vector = heads.dense(vector, weight, bias, activation)
             if truncate_dim is not None:
                 vector = heads.prefix(vector, truncate_dim)
             outputs.append(heads.normalize(vector) if normalize else vector)

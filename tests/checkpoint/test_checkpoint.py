@@ -163,9 +163,9 @@ def test_a_module_path_that_leaves_the_directory(copy_of, path):
     "entries",
     [
         [("Transformer", ""), ("Pooling", "1_Pooling"), ("LSTM", "2_LSTM")],
-        [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "a"), ("Dense", "b")],
+        [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "a"), ("Dense", "b")],
+        [("Transformer", ""), ("Pooling", "1_Pooling"), ("Pooling", "1_Pooling")],
         [("Pooling", "1_Pooling"), ("Transformer", "")],
-        [("Transformer", "")],
     ],
 )
 def test_modules_that_are_not_implemented(copy_of, entries):
@@ -215,12 +215,79 @@ def test_a_plain_2_dense_is_the_same_head_under_another_name(copy_of):
     """Stella ships 2_Dense beside 2_Dense_8192; mirrors make it the default."""
     directory = copy_of("tiny-stella-1.5b")
     shutil.copytree(directory / "2_Dense_8192", directory / "2_Dense")
-    assert open_checkpoint(directory).heads[8192].directory.name == "2_Dense_8192"
+    assert open_checkpoint(directory).heads[8192].modules[0].directory.name == "2_Dense_8192"
     modules(directory, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
     checkpoint = open_checkpoint(directory)
     assert checkpoint.default_dim == 8192
-    assert checkpoint.heads[8192].directory.name == "2_Dense"
+    assert checkpoint.heads[8192].modules[0].directory.name == "2_Dense"
     assert checkpoint.dims == (256, 768, 1024, 8192)
+
+
+def write_dense(directory, outputs: int, inputs: int, activation: str) -> None:
+    directory.mkdir()
+    rng = np.random.default_rng(outputs)
+    weight = mx.array(rng.normal(size=(outputs, inputs)) / inputs**0.5, mx.float32)
+    mx.save_safetensors(str(directory / "model.safetensors"), {"linear.weight": weight})
+    config = {"in_features": inputs, "out_features": outputs, "bias": False}
+    config["activation_function"] = f"torch.nn.modules.activation.{activation}"
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def test_two_dense_modules_in_a_row(copy_of):
+    directory = copy_of("tiny-mpnet")
+    write_dense(directory / "2_Dense", 96, 48, "Tanh")
+    write_dense(directory / "3_Dense", 32, 96, "Identity")
+    rows = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Dense", "3_Dense")
+    modules(directory, *rows)
+    model = load(directory, dtype="float32")
+    assert model.dims == (32,)
+    pooled = load_tiny("tiny-mpnet").encode(TEXTS, normalize=False)
+    first, second = (
+        np.array(mx.load(str(directory / folder / "model.safetensors"))["linear.weight"])
+        for folder in ("2_Dense", "3_Dense")
+    )
+    expected = np.tanh(pooled @ first.T) @ second.T
+    np.testing.assert_allclose(model.encode(TEXTS, normalize=False), expected, atol=1e-5)
+    modules(directory, *rows[:2], ("Dense", "3_Dense"), ("Dense", "2_Dense"))
+    refused(directory, "3_Dense", "no Dense head for vectors of 48", error=WeightsError)
+
+
+def test_modules_without_pooling(copy_of):
+    """The pooling is the architecture's own, where it has one."""
+    directory = copy_of("tiny-mpnet")
+    modules(directory, ("Transformer", ""), ("Normalize", "2_Normalize"))
+    found = open_checkpoint(directory)
+    assert found.pooling == "mean" and found.normalizes
+    directory = copy_of("tiny-qwen3")
+    modules(directory, ("Transformer", ""), ("Normalize", "2_Normalize"))
+    refused(directory, "modules.json: names no pooling", "remedy")
+
+
+@pytest.mark.parametrize(
+    "name, key, value, fault",
+    [
+        ("tiny-xlm-roberta", "position_embedding_type", "relative_key", "relative_key"),
+        ("tiny-xlm-roberta", "is_decoder", True, "is_decoder = true"),
+        ("tiny-xlm-roberta", "hidden_act", "gelu_new", "gelu_new"),
+        ("tiny-mpnet", "is_decoder", True, "is_decoder = true"),
+        ("tiny-mpnet", "pad_token_id", 0, "pad_token_id = 0"),
+        ("tiny-mpnet", "relative_attention_num_buckets", 16, "from 32"),
+        ("tiny-qwen3", "attention_bias", True, "attention_bias = true"),
+        ("tiny-qwen3", "is_causal", False, "is_causal = false"),
+        ("tiny-qwen3", "use_sliding_window", True, "use_sliding_window = true"),
+        ("tiny-qwen3", "layer_types", ["sliding_attention"] * 2, "sliding_attention"),
+        ("tiny-qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}, "yarn"),
+        ("tiny-qwen3", "auto_map", {"AutoModel": "own.Qwen3"}, "code of its own, 'own.Qwen3'"),
+        ("tiny-qwen3", "head_dim", 15, "heads of 15, which rotary positions cannot pair"),
+        ("tiny-qwen3", "head_dim", -1, "head_dim -1 is no size"),
+        ("tiny-qwen3", "head_dim", "16", "head_dim '16' is no size"),
+        ("tiny-qwen3", "num_key_value_heads", 3, "do not fit together"),
+    ],
+)
+def test_values_that_change_the_arithmetic_are_refused_by_name(copy_of, name, key, value, fault):
+    directory = copy_of(name)
+    edit_json(directory / "config.json", **{key: value})
+    refused(directory, "config.json", fault)
 
 
 def test_heads_without_weights_are_passed_unless_they_are_the_default(copy_of):
