@@ -62,29 +62,38 @@ def embedding(name: str, rows: int, width: int) -> Iterator[Tensor]:
     yield Tensor(f"{name}.weight", (rows, width), "embedding")
 
 
-def decoder(config: dict, prefix: str, qkv_bias: bool) -> Iterator[Tensor]:
-    """The backbone that Qwen2 and Mistral share."""
+def decoder(config: dict, prefix: str, qkv_bias: bool, qk_norm: bool = False) -> Iterator[Tensor]:
+    """The backbone that Qwen2, Qwen3 and Mistral share."""
     hidden, intermediate = config["hidden_size"], config["intermediate_size"]
-    kv_width = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
-    yield from embedding(f"{prefix}.embed_tokens", config["vocab_size"], hidden)
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim", hidden // heads)
+    width, kv_width = heads * head_dim, config["num_key_value_heads"] * head_dim
+    yield from embedding(f"{prefix}embed_tokens", config["vocab_size"], hidden)
     for index in range(config["num_hidden_layers"]):
-        layer = f"{prefix}.layers.{index}"
-        yield from linear(f"{layer}.self_attn.q_proj", hidden, hidden, qkv_bias)
+        layer = f"{prefix}layers.{index}"
+        yield from linear(f"{layer}.self_attn.q_proj", width, hidden, qkv_bias)
         yield from linear(f"{layer}.self_attn.k_proj", kv_width, hidden, qkv_bias)
         yield from linear(f"{layer}.self_attn.v_proj", kv_width, hidden, qkv_bias)
-        yield from linear(f"{layer}.self_attn.o_proj", hidden, hidden, bias=False)
+        yield from linear(f"{layer}.self_attn.o_proj", hidden, width, bias=False)
+        if qk_norm:
+            yield from norm(f"{layer}.self_attn.q_norm", head_dim, bias=False)
+            yield from norm(f"{layer}.self_attn.k_norm", head_dim, bias=False)
         yield from linear(f"{layer}.mlp.gate_proj", intermediate, hidden, bias=False)
         yield from linear(f"{layer}.mlp.up_proj", intermediate, hidden, bias=False)
         yield from linear(f"{layer}.mlp.down_proj", hidden, intermediate, bias=False)
         yield from norm(f"{layer}.input_layernorm", hidden, bias=False)
         yield from norm(f"{layer}.post_attention_layernorm", hidden, bias=False)
-    yield from norm(f"{prefix}.norm", hidden, bias=False)
+    yield from norm(f"{prefix}norm", hidden, bias=False)
 
 
 def qwen2(config: dict, lm_head: bool = False) -> Iterator[Tensor]:
-    yield from decoder(config, "model", qkv_bias=True)
+    yield from decoder(config, "model.", qkv_bias=True)
     if lm_head:
         yield from linear("lm_head", config["vocab_size"], config["hidden_size"], bias=False)
+
+
+def qwen3(config: dict) -> Iterator[Tensor]:
+    yield from decoder(config, "", qkv_bias=False, qk_norm=True)
 
 
 def nv_embed(config: dict) -> Iterator[Tensor]:
@@ -100,7 +109,7 @@ def nv_embed(config: dict) -> Iterator[Tensor]:
     yield from linear(f"{feed_forward}.fn.net.0", 2 * ff_width, hidden)
     yield from linear(f"{feed_forward}.fn.net.2", hidden, ff_width)
     yield from norm(f"{feed_forward}.norm", hidden)
-    yield from decoder(config["text_config"], "embedding_model", qkv_bias=False)
+    yield from decoder(config["text_config"], "embedding_model.", qkv_bias=False)
 
 
 def new(config: dict, prefix: str = "", pooler: bool = False) -> Iterator[Tensor]:
@@ -139,6 +148,25 @@ def bert(config: dict) -> Iterator[Tensor]:
         yield from linear(f"{layer}.intermediate.dense", intermediate, hidden)
         yield from linear(f"{layer}.output.dense", hidden, intermediate)
         yield from norm(f"{layer}.output.LayerNorm", hidden)
+    yield from linear("pooler.dense", hidden, hidden)
+
+
+def mpnet(config: dict) -> Iterator[Tensor]:
+    hidden, intermediate = config["hidden_size"], config["intermediate_size"]
+    heads, positions = config["num_attention_heads"], config["max_position_embeddings"]
+    yield Tensor("embeddings.position_ids", (1, positions), "positions", "int64")
+    yield from embedding("embeddings.word_embeddings", config["vocab_size"], hidden)
+    yield from embedding("embeddings.position_embeddings", positions, hidden)
+    yield from norm("embeddings.LayerNorm", hidden)
+    for index in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{index}"
+        for part in "qkvo":
+            yield from linear(f"{layer}.attention.attn.{part}", hidden, hidden)
+        yield from norm(f"{layer}.attention.LayerNorm", hidden)
+        yield from linear(f"{layer}.intermediate.dense", intermediate, hidden)
+        yield from linear(f"{layer}.output.dense", hidden, intermediate)
+        yield from norm(f"{layer}.output.LayerNorm", hidden)
+    yield from embedding("encoder.relative_attention_bias", 32, heads)
     yield from linear("pooler.dense", hidden, hidden)
 
 
@@ -297,6 +325,39 @@ STELLA_LARGE_ZH = STELLA_BASE_ZH | json.loads("""{
     "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
     "num_hidden_layers": 24}""")
 
+MPNET = json.loads("""{
+    "_name_or_path": "microsoft/mpnet-base", "architectures": ["MPNetForMaskedLM"],
+    "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
+    "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 514, "model_type": "mpnet", "num_attention_heads": 12,
+    "num_hidden_layers": 12, "pad_token_id": 1, "relative_attention_num_buckets": 32,
+    "transformers_version": "4.8.2", "vocab_size": 30527}""")
+# Of the XLM-RoBERTa and Qwen3 configs only the keys that matter, as sizes and cards have them.
+E5_LARGE = BERT | json.loads("""{
+    "architectures": ["XLMRobertaModel"], "bos_token_id": 0, "eos_token_id": 2,
+    "hidden_size": 1024, "intermediate_size": 4096, "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 514, "model_type": "xlm-roberta", "num_attention_heads": 16,
+    "num_hidden_layers": 24, "pad_token_id": 1, "type_vocab_size": 1, "vocab_size": 250002}""")
+E5_BASE = E5_LARGE | json.loads("""{
+    "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+    "num_hidden_layers": 12}""")
+BGE_M3 = E5_LARGE | {"max_position_embeddings": 8194}
+QWEN3_0_6B = json.loads("""{
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+    "bos_token_id": 151643, "eos_token_id": 151643, "head_dim": 128, "hidden_act": "silu",
+    "hidden_size": 1024, "initializer_range": 0.02, "intermediate_size": 3072,
+    "max_position_embeddings": 32768, "max_window_layers": 28, "model_type": "qwen3",
+    "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null,
+    "tie_word_embeddings": true, "torch_dtype": "bfloat16", "transformers_version": "4.51.3",
+    "use_cache": true, "use_sliding_window": false, "vocab_size": 151669}""")
+QWEN3_4B = QWEN3_0_6B | json.loads("""{
+    "hidden_size": 2560, "intermediate_size": 9728, "max_window_layers": 36,
+    "num_attention_heads": 32, "num_hidden_layers": 36, "vocab_size": 151665}""")
+QWEN3_8B = QWEN3_4B | json.loads("""{
+    "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": false}""")
+
 # Of tokenizer_config.json only the keys that matter to encoding.
 QWEN2_TOKENIZER = json.loads("""{
     "add_eos_token": true, "add_prefix_space": false,
@@ -304,6 +365,11 @@ QWEN2_TOKENIZER = json.loads("""{
                                    "tokenization_qwen.Qwen2TokenizerFast"]},
     "bos_token": null, "eos_token": "<|endoftext|>", "model_max_length": 32768,
     "pad_token": "<|endoftext|>", "tokenizer_class": "Qwen2Tokenizer", "unk_token": null}""")
+QWEN3_TOKENIZER = QWEN2_TOKENIZER | {
+    "add_eos_token": False,
+    "eos_token": "<|im_end|>",
+    "model_max_length": 131072,
+}
 MISTRAL_TOKENIZER = json.loads("""{
     "add_bos_token": true, "add_eos_token": false, "bos_token": "<s>", "eos_token": "</s>",
     "legacy": true, "model_max_length": 1000000000000000019884624838656, "pad_token": "</s>",
@@ -334,6 +400,10 @@ STELLA_PROMPTS = {
 }
 
 
+QWEN3_PROMPTS = NO_PROMPTS | {"prompts": {"query": f"{RETRIEVE}\nQuery:", "document": ""}}
+ARCTIC_PROMPTS = NO_PROMPTS | {"prompts": {"query": "query: "}}
+
+
 class Modules(NamedTuple):
     """What Sentence-Transformers adds to a backbone."""
 
@@ -353,6 +423,13 @@ GTE_CLS = Modules("cls_token", 8192, None, NO_PROMPTS)
 MINILM_MEAN = Modules("mean_tokens", 256, "2_Normalize", MINILM_SETTINGS, include_prompt=None)
 
 
+MPNET_MEAN = MINILM_MEAN._replace(max_seq_length=384)
+E5_MEAN = MINILM_MEAN._replace(max_seq_length=512)
+BGE_CLS = Modules("cls_token", 8192, "2_Normalize", NO_PROMPTS, include_prompt=None)
+ARCTIC_CLS = BGE_CLS._replace(settings=ARCTIC_PROMPTS)
+QWEN3_LAST = Modules("lasttoken", 32768, "2_Normalize", QWEN3_PROMPTS)
+
+
 class Model(NamedTuple):
     tensors: Callable[[dict], Iterator[Tensor]]
     config: dict
@@ -369,6 +446,9 @@ eos_tokenizer = partial(qwen2_tokenizer, append_eos=True)
 padding_512 = partial(bert_tokenizer, fixed_length=512)
 padding_128 = partial(bert_tokenizer, fixed_length=128)
 zh_tokenizer = partial(bert_tokenizer, 21128)
+# Not of the kind that these two have, but with as many pieces.
+mpnet_tokenizer = partial(bert_tokenizer, 30527)
+xlm_roberta_tokenizer = partial(bert_tokenizer, 250002)
 
 MODELS = {
     # Published as one file of 6.2 GB.
@@ -388,6 +468,17 @@ MODELS = {
     "stella-large-zh-v2": Model(bert, STELLA_LARGE_ZH, zh_tokenizer, ZH_TOKENIZER),
     "stella-base-en-v2": Model(bert, STELLA_BASE_EN, bert_tokenizer, BERT_TOKENIZER),
     "all-minilm-l6-v2": Model(bert, MINILM, padding_128, BERT_TOKENIZER, MINILM_MEAN),
+    "all-mpnet-base-v2": Model(mpnet, MPNET, mpnet_tokenizer, BERT_TOKENIZER, MPNET_MEAN),
+    "qwen3-embedding-0.6b": Model(qwen3, QWEN3_0_6B, eos_tokenizer, QWEN3_TOKENIZER, QWEN3_LAST),
+    "qwen3-embedding-4b": Model(qwen3, QWEN3_4B, eos_tokenizer, QWEN3_TOKENIZER, QWEN3_LAST),
+    "qwen3-embedding-8b": Model(qwen3, QWEN3_8B, eos_tokenizer, QWEN3_TOKENIZER, QWEN3_LAST),
+    "bge-m3": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, BGE_CLS),
+    "multilingual-e5-base": Model(bert, E5_BASE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN),
+    "multilingual-e5-large": Model(bert, E5_LARGE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN),
+    "multilingual-e5-large-instruct": Model(
+        bert, E5_LARGE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN
+    ),
+    "arctic-embed-l-v2.0": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, ARCTIC_CLS),
 }
 # 2_Dense repeats 2_Dense_8192 in the 1.5B repository; for the 400M one this is inferred.
 HEADS = {"2_Dense": 8192} | {f"2_Dense_{n}": n for n in (256, 768, 1024, 2048, 4096, 6144, 8192)}
@@ -543,7 +634,7 @@ def main(
 
     block = np.random.default_rng(seed).standard_normal(BLOCK, dtype=np.float32)
     tensors = list(model.tensors(config))
-    if config.get("torch_dtype") == "float16":
+    if config.get("torch_dtype") in ("float16", "bfloat16"):  # NumPy has no bfloat16
         tensors = [t if t.dtype == "int64" else t._replace(dtype="float16") for t in tensors]
     write_backbone(out, split(tensors, model.max_shard_bytes), block)
     if model.modules and model.modules.last == "2_Dense_1024":

@@ -1,12 +1,13 @@
 """The models this package is made for: names, licences, sizes, prompts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _NON_COMMERCIAL = (
     "NV-Embed is licensed CC-BY-NC-4.0: for research and other non-commercial use only"
 )
 _STELLA_DIMS = (256, 768, 1024, 2048, 4096, 6144, 8192)
+_RETRIEVE = "Instruct: Given a web search query, retrieve relevant passages that answer the query"
 _PICCOLO_PROMPTS = {"query": "查询: ", "document": "结果: "}
 _BGE_PROMPTS = {"query": "Represent this sentence for searching relevant passages: "}
 _BGE_ZH_PROMPTS = {"query": "为这个句子生成表示以用于检索相关文章："}
@@ -16,6 +17,8 @@ _E5_PROMPTS = {"query": "query: ", "document": "passage: "}
 _SMALL, _BASE, _LARGE = 33_212_160, 108_891_648, 334_092_288
 _ZH_BASE, _ZH_BASE_1024, _ZH_LARGE = 101_677_056, 102_070_272, 324_472_832
 _MINILM = 22_565_376
+# XLM-RoBERTa: 250,002 words; the long ones have 8,192 positions.
+_XLM_BASE, _XLM_LARGE, _XLM_LONG = 277_453_056, 558_840_832, 566_705_152
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Entry:
     query_prompt: str | None = None
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
-    prefix_sizes: tuple[int, ...] = ()
+    prefix_sizes: Sequence[int] = ()
     absent_dims: tuple[int, ...] = ()
     licence_notice: str | None = None
     package: str | None = None
@@ -121,7 +124,7 @@ def _bert(
     former_repos: tuple[str, ...] = (),
     package: str | None = None,
 ) -> Entry:
-    """A BERT whose query prompt, if any, is "query"; its alias is the repository's, shorter."""
+    """A BERT, or kin of it, whose query prompt, if any, is "query"; its alias is the repository's, shorter."""
     prompts = prompts or {}
     name = repo.split("/")[1].lower()
     return Entry(
@@ -136,6 +139,19 @@ def _bert(
         prompts=prompts,
         prefix_sizes=prefix_sizes,
         package=package,
+    )
+
+
+def _qwen3_embedding(size: str, parameters: int, dim: int) -> Entry:
+    return Entry(
+        f"qwen3-embedding-{size.lower()}",
+        f"Qwen/Qwen3-Embedding-{size}",
+        "Apache-2.0",
+        parameters,
+        dims=(dim,),
+        max_seq_length=32768,
+        query_prompt="query",
+        prefix_sizes=range(32, dim),
     )
 
 
@@ -220,6 +236,29 @@ MODELS: tuple[Entry, ...] = (
     _bert("thenlper/gte-base-zh", "MIT", _ZH_BASE, 768),
     _bert("thenlper/gte-large-zh", "MIT", _ZH_LARGE, 1024),
     _bert("sentence-transformers/LaBSE", "Apache-2.0", 470_336_256, 768, 256),
+    _bert("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", 108_895_872, 768, 384),
+    _bert("BAAI/bge-m3", "MIT", _XLM_LONG, 1024, 8192),
+    _bert("intfloat/multilingual-e5-base", "MIT", _XLM_BASE, 768, prompts=_E5_PROMPTS),
+    _bert("intfloat/multilingual-e5-large", "MIT", _XLM_LARGE, 1024, prompts=_E5_PROMPTS),
+    _bert(
+        "intfloat/multilingual-e5-large-instruct",
+        "MIT",
+        _XLM_LARGE,
+        1024,
+        prompts={"query": f"{_RETRIEVE}\nQuery: "},
+    ),
+    _bert(
+        "Snowflake/snowflake-arctic-embed-l-v2.0",
+        "Apache-2.0",
+        _XLM_LONG,
+        1024,
+        8192,
+        prompts={"query": "query: "},
+        prefix_sizes=(256,),
+    ),
+    _qwen3_embedding("0.6B", 595_776_512, 1024),
+    _qwen3_embedding("4B", 4_021_774_336, 2560),
+    _qwen3_embedding("8B", 7_567_295_488, 4096),
 )
 
 
@@ -238,3 +277,10 @@ def find_folder(name: str) -> Entry | None:
         if name.lower() in (entry.alias, *(repo.lower().split("/")[1] for repo in entry.repos)):
             return entry
     return None
+
+
+def told(sizes: Sequence[int]) -> str:
+    """Sizes for people: "256, 512", or "32 to 1023" of a range."""
+    if isinstance(sizes, range) and sizes.step == 1:
+        return f"{sizes[0]} to {sizes[-1]}"
+    return ", ".join(map(str, sizes))

@@ -6,7 +6,7 @@ loaded by :meth:`Checkpoint.load_backbone` and :meth:`Head.load`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class Checkpoint:
     max_seq_length: int
     max_positions: int
     similarity: str
-    prefix_sizes: tuple[int, ...]
+    prefix_sizes: Sequence[int]
     absent_dims: tuple[int, ...]
 
     @property

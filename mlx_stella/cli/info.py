@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from mlx_stella.checkpoint.catalog import told
 from mlx_stella.cli import options
 from mlx_stella.cli.terminal import printable, say
 
@@ -50,7 +51,7 @@ def _facts(model: str) -> Iterator[tuple[str, object]]:
     dims = (f"{dim} (default)" if dim == default else str(dim) for dim in checkpoint.dims)
     yield "dimensions", ", ".join(dims)
     if checkpoint.prefix_sizes:
-        yield "cut to", f"trained for {', '.join(map(str, checkpoint.prefix_sizes))}"
+        yield "cut to", f"trained for {told(checkpoint.prefix_sizes)}"
     yield "similarity", checkpoint.similarity
     limits = f"{checkpoint.max_seq_length} by default, {checkpoint.max_positions} at most"
     yield "tokens", limits

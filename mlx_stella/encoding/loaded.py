@@ -14,6 +14,7 @@ from typing import SupportsIndex
 import mlx.core as mx
 import numpy as np
 
+from mlx_stella.checkpoint.catalog import told
 from mlx_stella.checkpoint.checkpoint import Checkpoint
 from mlx_stella.checkpoint.tokenization import Tokenizer, check_text
 from mlx_stella.encoding import pipeline, prepared
@@ -306,7 +307,7 @@ class LoadedModel:
 
 
 def _known(prefix_sizes: Sequence[int]) -> str:
-    return f", but to {', '.join(map(str, prefix_sizes))}" if prefix_sizes else ""
+    return f", but to {told(prefix_sizes)}" if prefix_sizes else ""
 
 
 def level_of_the_caller() -> int:

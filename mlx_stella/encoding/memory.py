@@ -5,7 +5,8 @@ widest array of a layer: MLX allocates ahead of what it computes, so several are
 How many was measured with MiniLM, a GTE, a Qwen2 and an NV-Embed layout on a CPU, texts of 16 to
 512 tokens and batches of 512 to 8,192: 7.4 to 8.3 of the MLP's. Of the scores of attention, for so
 many queries as are taken at once, 12 to 22 (tiny layouts, texts of 128 to 1,800 tokens). A GPU
-holds no scores; the rest is taken to be alike there, not measured.
+holds no scores. What is added to them (MPNet) is held once, whole. The rest is taken to be alike on a
+GPU, not measured.
 """
 
 from collections.abc import Sequence
@@ -43,11 +44,13 @@ class Memory:
     def peak(self, length: int, batch_tokens: int | None = None) -> int:
         """Bytes at most while texts of ``length`` tokens are embedded; within 15 % on a CPU."""
         tokens = max(length, batch_tokens or self.batch_tokens(length))
-        widest = _MLP_BUFFERS * tokens * self.args.intermediate_size
+        widest = _MLP_BUFFERS * tokens * self.args.layer_width
         if cpu.is_needed():
             queries = min(length, cpu.QUERIES_AT_ONCE)
             scores = tokens * queries * self.args.num_attention_heads
             widest = max(widest, _SCORE_BUFFERS * scores)
+        if self.args.adds_to_scores:
+            widest += tokens * length * self.args.num_attention_heads
         return self.weights + int(pipeline.width() * widest * _FLOAT32_BYTES)
 
     def batch_tokens(self, length: int) -> int:

@@ -81,6 +81,28 @@ _GTE_QWEN_PASSAGES = (
 )
 _CAPITAL = ("what is the capital of China?",)
 _CAPITAL_ANSWERS = ("how to implement quick sort in python?", "Beijing", "sorting algorithms")
+_CHINA_AND_GRAVITY = ("What is the capital of China?", "Explain gravity")
+_CHINA_AND_GRAVITY_ANSWERS = (
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other. It gives weight to physical "
+    "objects and is responsible for the movement of planets around the sun.",
+)
+_M3_QUERIES = ("What is BGE M3?", "Defination of BM25")  # as the card spells it
+_M3_PASSAGES = (
+    "BGE M3 is an embedding model supporting dense retrieval, lexical matching and multi-vector "
+    "interaction.",
+    "BM25 is a bag-of-words retrieval function that ranks a set of documents based on the query "
+    "terms appearing in each document",
+)
+_PUMPKIN = (
+    "1.清炒南瓜丝 原料:嫩南瓜半个 调料:葱、盐、白糖、鸡精 做法: "
+    "1、南瓜用刀薄薄的削去表面一层皮,用勺子刮去瓤 2、擦成细丝(没有擦菜板就用刀慢慢切成细丝) "
+    "3、锅烧热放油,入葱花煸出香味 4、入南瓜丝快速翻炒一分钟左右,放盐、一点白糖和鸡精调味出锅 "
+    "2.香葱炒南瓜 原料:南瓜1只 调料:香葱、蒜末、橄榄油、盐 做法: 1、将南瓜去皮,切成片 "
+    "2、油锅8成热后,将蒜末放入爆香 3、爆香后,将南瓜片放入,翻炒 "
+    "4、在翻炒的同时,可以不时地往锅里加水,但不要太多 5、放入盐,炒匀 "
+    "6、南瓜差不多软和绵了之后,就可以关火 7、撒入香葱,即可出锅"
+)
 _WEATHER = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
 _DEEP_LEARNING = ("What is Deep Learning?", "Deep Learning is...")
 
@@ -146,6 +168,22 @@ Example = Similarities | Values
 
 # TEI computes GELU by its tanh approximation; these models were trained with the exact one.
 _TANH_GELU = 5e-4
+
+# Computed in float16 throughout.
+_IN_FLOAT16 = 1e-3
+
+
+def _qwen3_embedding(size: str, *expected: tuple[float, float], uncertainty: float) -> Similarities:
+    return Similarities(
+        f"qwen3-embedding-{size}",
+        "model card",
+        _CHINA_AND_GRAVITY,
+        _CHINA_AND_GRAVITY_ANSWERS,
+        expected,
+        query_prompt="query",
+        uncertainty=uncertainty,
+    )
+
 
 EXAMPLES: tuple[Example, ...] = (
     Similarities(
@@ -242,6 +280,30 @@ EXAMPLES: tuple[Example, ...] = (
         _CAPITAL,
         _CAPITAL_ANSWERS,
         ((0.4186354093370361, 0.7707076371259589, 0.3702981979677899),),
+    ),
+    _qwen3_embedding(
+        "0.6b",
+        (0.7645568251609802, 0.14142508804798126),
+        (0.13549736142158508, 0.5999549627304077),
+        uncertainty=1e-6,
+    ),
+    _qwen3_embedding("4b", (0.7534, 0.1147), (0.0320, 0.6258), uncertainty=6e-5),
+    _qwen3_embedding("8b", (0.7493, 0.0751), (0.0880, 0.6318), uncertainty=6e-5),
+    Similarities(
+        "bge-m3",
+        "model card",
+        _M3_QUERIES,
+        _M3_PASSAGES,
+        ((0.6265, 0.3477), (0.3499, 0.678)),
+        uncertainty=_IN_FLOAT16,
+    ),
+    Similarities(
+        "multilingual-e5-large-instruct",
+        "model card",
+        (_GTE_QWEN_QUERIES[0], "南瓜的家常做法"),
+        (_GTE_QWEN_PASSAGES[0], _PUMPKIN),
+        ((0.9192852783203125, 0.67580322265625), (0.703814468383789, 0.921330795288086)),
+        query_prompt="query",
     ),
     Similarities(
         "all-minilm-l6-v2",

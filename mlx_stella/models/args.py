@@ -118,6 +118,8 @@ class BackboneArgs:
     """The reference keeps the prompt out of the pooling, whatever 1_Pooling says (NV-Embed)."""
     default_pooling: ClassVar[str | None] = None
     """Pooling of repositories without modules.json; None where guessing would be wrong."""
+    adds_to_scores: ClassVar[bool] = False
+    """Attention is given a number for each of its scores, an array as large as they are (MPNet)."""
     prompts: ClassVar[Mapping[str, str]] = {}
     """Prompts of the family, for repositories that ship none."""
 
@@ -144,6 +146,11 @@ class BackboneArgs:
             "intermediate_size": self.intermediate_size,
             "vocab_size": self.vocab_size,
         }
+
+    @property
+    def layer_width(self) -> int:
+        """Numbers for a token in the widest array of a layer."""
+        return self.intermediate_size
 
     @property
     def max_positions(self) -> int:

@@ -47,7 +47,12 @@ class DecoderArgs:
     head_dim: Size
     hidden_act: Literal["silu"]
     rope: RopeArgs
-    sliding_window: Count | None = None  # neither reference applies it
+    sliding_window: Count | None = None  # no reference applies it
+
+    @property
+    def layer_width(self) -> int:
+        heads = self.num_attention_heads + 2 * self.num_key_value_heads
+        return max(self.intermediate_size, heads * self.head_dim)
 
 
 class Attention(nn.Module):

@@ -59,6 +59,7 @@ class ModelArgs(BackboneArgs):
     relative_attention_num_buckets: Annotated[int, range(_BUCKETS, 2**16)] = _BUCKETS
     is_decoder: Literal[False] = False
 
+    adds_to_scores: ClassVar[bool] = True
     default_pooling: ClassVar[str | None] = "mean"  # as sentence-transformers does
 
     @property

@@ -119,6 +119,10 @@ class ModelArgs(BackboneArgs):
         return self.text.intermediate_size
 
     @property
+    def layer_width(self) -> int:
+        return self.text.layer_width
+
+    @property
     def max_position_embeddings(self) -> int:
         return self.text.max_position_embeddings
 

@@ -37,8 +37,8 @@ def on_a_mac(monkeypatch, device_name: str, memory_gb: int) -> None:
     monkeypatch.setattr(cpu, "is_needed", lambda: False)
 
 
-STELLA_1_5B = SimpleNamespace(intermediate_size=8960, num_attention_heads=12)
-NV_EMBED = SimpleNamespace(intermediate_size=14336, num_attention_heads=32)
+STELLA_1_5B = SimpleNamespace(layer_width=8960, num_attention_heads=12, adds_to_scores=False)
+NV_EMBED = SimpleNamespace(layer_width=14336, num_attention_heads=32, adds_to_scores=False)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,14 @@ def test_the_peak_is_known_beforehand(minilm_directory, length):
         model.encode(texts, max_length=length)
     predicted = Memory(model.checkpoint.args, model.checkpoint.memory_bytes("float32")).peak(length)
     assert predicted == pytest.approx(mx.get_peak_memory() - before, rel=0.15)
+
+
+def test_what_is_added_to_scores_is_counted_on_a_gpu(monkeypatch):
+    on_a_mac(monkeypatch, "Apple M1", 8)
+    mpnet = load_tiny("tiny-mpnet").checkpoint.args
+    plain = SimpleNamespace(layer_width=96, num_attention_heads=4, adds_to_scores=False)
+    more = Memory(mpnet, 0).peak(384, 768) - Memory(plain, 0).peak(384, 768)
+    assert more == 768 * 384 * 4 * 4  # tokens, keys, heads, bytes
 
 
 def test_a_limit_makes_batches_smaller_and_changes_no_vector():
