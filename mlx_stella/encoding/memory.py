@@ -5,8 +5,8 @@ widest array of a layer: MLX allocates ahead of what it computes, so several are
 How many was measured with MiniLM, a GTE, a Qwen2 and an NV-Embed layout on a CPU, texts of 16 to
 512 tokens and batches of 512 to 8,192: 7.4 to 8.3 of the MLP's. Of the scores of attention, for so
 many queries as are taken at once, 12 to 22 (tiny layouts, texts of 128 to 1,800 tokens). A GPU
-holds no scores. What is added to them (MPNet) is held once, whole. The rest is taken to be alike on a
-GPU, not measured.
+holds no scores; what is added to them (MPNet) is held once, whole. The rest is taken to be alike on
+a GPU, not measured.
 """
 
 from collections.abc import Sequence

@@ -66,6 +66,10 @@ class ModelArgs(BackboneArgs):
     def max_positions(self) -> int:
         return self.max_position_embeddings - self.pad_token_id - 1
 
+    @property
+    def sides(self) -> dict[str, int]:
+        return super().sides | {"max_position_embeddings": self.max_position_embeddings}
+
 
 class Embeddings(nn.Module):
     def __init__(self, args: ModelArgs):

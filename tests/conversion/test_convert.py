@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
-from support import CHECKPOINTS, TINY, distance, edit_json
+from support import CHECKPOINTS, LENT, TINY, distance, edit_json
 from support.enlarged import enlarged
 
 from mlx_stella import InputError, OutputError, StellaWarning, WeightsError, load
@@ -66,8 +66,12 @@ def in_memory(source: Path, format: Format | None, dtype: mx.Dtype):
     return model
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=str)
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name, format",
+    # The codes do not know whose matrix they are: of later architectures one format.
+    [(name, format) for name in TINY for format in (FORMATS if name in LENT else FORMATS[2:3])],
+    ids=str,
+)
 def test_what_is_saved_is_what_was_computed_bit_for_bit(sources, tmp_path, name, format):
     facts = convert(sources[name], tmp_path / "out", Request("float16", format))
     loaded = load(tmp_path / "out", dtype="float32")

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support import TINY
+from support import LENT
 from support.enlarged import enlarged
 
 from mlx_stella import InputError, WeightsError, load
@@ -19,6 +19,7 @@ from mlx_stella.models.formats import Format
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantized weights are expanded")
 
+CALIBRATED = (*LENT, "tiny-mpnet", "tiny-qwen3")  # XLM-RoBERTa's layers are BERT's
 CALIBRATION = Texts(calibration_texts(None).texts[:48], "built in")
 EVALUATION = Texts(evaluation_texts(None).texts[:24], "built in")
 
@@ -26,7 +27,7 @@ EVALUATION = Texts(evaluation_texts(None).texts[:24], "built in")
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("to-calibrate")
-    return {name: enlarged(name, folder) for name in TINY}
+    return {name: enlarged(name, folder) for name in CALIBRATED}
 
 
 def convert(source, target, request):
@@ -36,7 +37,7 @@ def convert(source, target, request):
     return facts, rows[0], stages
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", CALIBRATED)
 def test_closer_than_rounding_at_the_same_size(sources, tmp_path, name):
     format = Format(3, 64)
     rounded, plain, _ = convert(sources[name], tmp_path / "r", Request("float16", format))
@@ -55,7 +56,7 @@ def test_closer_than_rounding_at_the_same_size(sources, tmp_path, name):
     assert "calibrated on 48 texts (built in)" in card
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", LENT)
 def test_bits_are_chosen_for_a_target(sources, tmp_path, name):
     request = Request("float16", Format(4, 64), calibration=CALIBRATION, target_bits=4.6)
     facts, _, _ = convert(sources[name], tmp_path / "out", request)

@@ -124,6 +124,26 @@ def test_prefix_and_packing_of_gte_do_not_matter(copy_of):
     np.testing.assert_array_equal(vectors, load_tiny("tiny-stella-400m").encode(TEXTS))
 
 
+def test_a_sequence_classifier_of_xlm_roberta_is_read_without_its_classifier(copy_of):
+    directory = copy_of("tiny-xlm-roberta")
+    file = str(directory / "model.safetensors")
+    tensors = {f"roberta.{name}": t for name, t in mx.load(file).items() if "pooler" not in name}
+    tensors["classifier.dense.weight"] = mx.zeros((48, 48))
+    tensors["classifier.out_proj.weight"] = mx.zeros((1, 48))
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    vectors = load(directory, dtype="float32").encode(TEXTS)
+    np.testing.assert_array_equal(vectors, load_tiny("tiny-xlm-roberta").encode(TEXTS))
+
+
+def test_an_instruction_of_qwen3_has_no_space_at_its_end():
+    model = load_tiny("tiny-qwen3")
+    prompt = "Instruct: Find it\nQuery:"
+    expected = model.encode(TEXTS, prompt=prompt)
+    np.testing.assert_array_equal(model.encode(TEXTS, instruction="Find it"), expected)
+    assert model.checkpoint.prompts.named["query"].endswith("\nQuery:")
+
+
 def test_a_causal_qwen2_is_refused(copy_of):
     directory = copy_of("tiny-stella-1.5b")
     edit_json(directory / "config.json", auto_map=None)
