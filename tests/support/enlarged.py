@@ -9,7 +9,6 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from safetensors import safe_open
 
 from support import CHECKPOINTS
 
@@ -37,18 +36,18 @@ def enlarged(name: str, folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for file in sorted(target.rglob("*.safetensors")):
         tensors = {}
-        with safe_open(file, framework="numpy") as opened:
-            for key in opened.keys():  # noqa: SIM118
-                old = opened.get_tensor(key)
-                shape = [sizes.get(size, size) for size in old.shape]
-                if "up_gate_proj" in key:
-                    shape[0] = 2 * sizes[96]
-                if file.parent != target:
-                    shape[0] = old.shape[0]  # a head keeps its outputs
-                if "position_ids" not in key:
-                    noise = rng.standard_normal(shape) * (0.3 if len(shape) == 1 else 0.1)
-                    old = (noise + (1.0 if is_norm(key) else 0.0)).astype(old.dtype)
-                tensors[key] = mx.array(old)
+        for key, old in sorted(mx.load(str(file)).items()):
+            shape = [sizes.get(size, size) for size in old.shape]
+            if "up_gate_proj" in key:
+                shape[0] = 2 * sizes[96]
+            if file.parent != target:
+                shape[0] = old.shape[0]  # a head keeps its outputs
+            tensors[key] = old
+            if "position_ids" not in key:
+                noise = rng.standard_normal(shape) * (0.3 if len(shape) == 1 else 0.1)
+                noise = noise + (1.0 if is_norm(key) else 0.0)
+                tensors[key] = mx.array(noise, mx.float32).astype(old.dtype)
+        mx.eval(tensors)
         mx.save_safetensors(str(file), tensors)
     config = json.loads((target / "config.json").read_text())
     for part in (config, config.get("text_config", {}), config.get("latent_attention_config", {})):
