@@ -2,7 +2,7 @@
 
 Data goes to stdout, words and progress to stderr. A fault that the user can mend is one line on
 stderr and exit status 1; wrong usage is status 2. Whatever a verb does not need is not imported:
-``mlx-stella --help`` loads neither MLX nor the Hub's client.
+``mlx-stella --help`` loads neither MLX nor the Hub's client, and a verb no other verb's file.
 """
 
 import contextlib
@@ -12,35 +12,39 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any, TextIO, cast
 
 import typer
 import typer.core
 
 from mlx_stella import __version__
-from mlx_stella.cli import (
-    bench,
-    compare,
-    convert,
-    demo,
-    embed,
-    eval,
-    export,
-    index,
-    info,
-    models,
-    search,
-    serve,
-    service,
-    similarity,
-    status,
-    verify,
-)
 from mlx_stella.cli.terminal import printable, say, tame_logs, tell_message
 from mlx_stella.errors import InputError, StellaError, StellaWarning
 
-__all__ = ["app", "main"]
+__all__ = ["VERBS", "app", "main"]
+
+VERBS = {
+    "embed": "embed",
+    "similarity": "similarity",
+    "index": "index",
+    "search": "search",
+    "serve": "serve",
+    "service": "service",
+    "status": "status",
+    "export": "export",
+    "eval": "evaluate",
+    "info": "info",
+    "models": "models",
+    "demo": "demo",
+    "verify": "verify",
+    "bench": "bench",
+    "convert": "convert",
+    "compare": "compare",
+}
+"""The verbs in the order of the help, and the function of each in the file of its name."""
 
 _WRITERS = {"embed", "index", "export"}
 """Verbs whose work is a file or a folder; without an --output embed looks for itself."""
@@ -66,7 +70,34 @@ def _printable_usage() -> Iterator[None]:
         raise
 
 
+@cache
+def _command(verb: str) -> Any:
+    """A verb as typer parses it; its file is imported now."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(verb)(getattr(import_module(f"{__name__}.{verb}"), VERBS[verb]))
+    return typer.main.get_command(alone)
+
+
+class _Commands(Mapping[str, Any]):
+    """The verbs by name, each made when it is first asked for."""
+
+    def __getitem__(self, verb: str) -> Any:
+        if verb not in VERBS:
+            raise KeyError(verb)
+        return _command(verb)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
 class _Verbs(typer.core.TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()  # type: ignore[assignment]  # nobody adds to them
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _printable_usage():
             return super().make_context(*args, **kwargs)
@@ -86,22 +117,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(embed.embed)
-app.command()(similarity.similarity)
-app.command()(index.index)
-app.command()(search.search)
-app.command()(serve.serve)
-app.command()(service.service)
-app.command()(status.status)
-app.command()(export.export)
-app.command("eval")(eval.evaluate)
-app.command()(info.info)
-app.command()(models.models)
-app.command()(demo.demo)
-app.command()(verify.verify)
-app.command()(bench.bench)
-app.command()(convert.convert)
-app.command()(compare.compare)
 
 
 def _show_version(asked: bool) -> None:
