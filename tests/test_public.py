@@ -41,12 +41,14 @@ Prepared.lengths
 Index.create(cls, uri, model, *, dim=None, truncate_dim=None, chunk_tokens=None, overlap=None,
     dtype=None, memory_limit=None, exist_ok=False)
 Index.export(self, output, *, overwrite=False)
+Index.hit(self, what, lines=None)
 Index.is_new
 Index.manifest
 Index.model
 Index.open(cls, uri, *, model=None, dtype=None, memory_limit=None)
 Index.read(self, what, lines=None)
-Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False, task=None)
+Index.search(self, query, *, top=10, filters=(), hybrid=False, exact=False, task=None,
+    vectors=None)
 Index.similar(self, hit, *, top=10, filters=())
 Index.status(self)
 Index.update(self, paths, *, globs=(), fields=(), progress=None)

@@ -78,6 +78,37 @@ def _here(name: str, revision: str | None) -> FoundModel | None:
     return None
 
 
+def glance(name: str, revision: str = "") -> Path | None:
+    """Where :func:`resolve` would find a model, looked up without the Hub's client in milliseconds.
+
+    Nobody has looked whether the model is there as a whole; None where only ``resolve`` can tell.
+
+    Args:
+        revision: a commit on the Hub; "" for what the main branch is in the cache.
+    """
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):
+        return path
+    entry = catalog.find(name)
+    for repo in entry.repos if entry else (name,):
+        folder = _cache_folder() / f"models--{repo.replace('/', '--')}"
+        try:
+            commit = revision or (folder / "refs" / "main").read_text().strip()
+        except (OSError, ValueError):
+            continue
+        if os.path.isdir(folder / "snapshots" / commit):
+            return folder / "snapshots" / commit
+    return packaged(name)
+
+
+def _cache_folder() -> Path:
+    """As the Hub's client reads it from the environment."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("HF_HOME", f"{cache}/huggingface")
+    folder = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home}/hub")
+    return Path(os.path.expanduser(os.path.expandvars(os.environ.get("HF_HUB_CACHE", folder))))
+
+
 def packaged(name: str) -> Path | None:
     """The model inside an installed Python package, for those the catalogue knows one for."""
     entry = catalog.find(name)

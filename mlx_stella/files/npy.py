@@ -14,6 +14,6 @@ def begin(file: BinaryIO, rows: int, dim: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def add(file: BinaryIO, vectors: np.ndarray) -> None:
+def add(file: BinaryIO, vectors: "np.ndarray | memoryview[float]") -> None:
     """Write the next rows (n, dim)."""
     file.write(np.ascontiguousarray(vectors, "<f4").data)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, TypedDict, Unpack, overload
 
+import numpy as np
+
 from mlx_stella import __version__
 from mlx_stella.checkpoint.tokenization import check_text
 from mlx_stella.encoding.encoder import Encoder
@@ -13,7 +15,6 @@ from mlx_stella.encoding.settings import listed
 from mlx_stella.errors import InputError, StoreError
 from mlx_stella.files import lock
 from mlx_stella.loading import load_recorded
-from mlx_stella.machine.packages import require
 from mlx_stella.retrieval import passages, ranking
 from mlx_stella.retrieval.chunking import Chunker
 from mlx_stella.retrieval.export import export
@@ -27,7 +28,7 @@ from mlx_stella.retrieval.sources import (
     tell_of_lost_folders,
 )
 from mlx_stella.retrieval.status import IndexStatus, status_of
-from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, parse_filters
+from mlx_stella.retrieval.store import Hit, Store, StoredChunk, is_ref, open_store, parse_filters
 from mlx_stella.retrieval.updating import Tell, UpdateReport, update_rows
 
 StrPath = str | os.PathLike[str]
@@ -41,6 +42,7 @@ class SearchOptions(TypedDict, total=False):
     hybrid: bool
     exact: bool
     task: str | None
+    vectors: np.ndarray | None
 
 
 class Index:
@@ -234,6 +236,7 @@ class Index:
         hybrid: bool = False,
         exact: bool = False,
         task: str | None = None,
+        vectors: np.ndarray | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The passages that answer a question, best first.
 
@@ -245,13 +248,15 @@ class Index:
             hybrid: fuse the ranking by meaning with one by words.
             exact: look at every vector.
             task: which query prompt, as in ``Encoder.encode_query``.
+            vectors: those of the questions, (N, width) float32 of unit length, where the caller has
+                the index's model at hand, a server say; its fingerprint is that of the manifest.
 
         Returns:
             Hits; for several questions a list of them each.
 
         Raises:
-            InputError: a question is empty, a filter is not understood, or no prompt belongs to
-                the task.
+            InputError: a question is empty, a filter is not understood, no prompt belongs to the
+                task, or the vectors are not the questions'.
             StoreError: as :attr:`model`, or the index cannot be read.
         """
         questions = [query] if isinstance(query, str) else listed(query)
@@ -262,14 +267,31 @@ class Index:
         if top < 1:
             raise InputError(f"top is {top}", remedy="at least one hit")
         conditions = parse_filters(filters)
-        prompts = self.model.checkpoint.prompts
-        prompt = prompts.choose(prompts.for_query(task), None, None)
-        vectors = self.manifest.embedder(self.model, prompt)(questions)
+        if vectors is None:
+            prompts = self.model.checkpoint.prompts
+            prompt = prompts.choose(prompts.for_query(task), None, None)
+            vectors = self.manifest.embedder(self.model, prompt)(questions)
+        elif vectors.shape != (wanted := (len(questions), self.manifest.width)):
+            fault = f"vectors of shape {vectors.shape} for {len(questions)} questions"
+            raise InputError(fault, remedy=f"{wanted}")
         found = [
             ranking.search(self._store, words, vector, top, conditions, hybrid, exact)
             for words, vector in zip(questions, vectors, strict=True)
         ]
         return found[0] if isinstance(query, str) else found
+
+    def hit(self, what: str, lines: tuple[int, int] | None = None) -> Hit:
+        """A passage by the name that :meth:`search` told; its score is 1, that of itself.
+
+        Args:
+            what: a ref; or a file, with the first and the last line of the passage.
+
+        Raises:
+            InputError: this is no ref; or no passage of the file, or more than one, has the lines.
+            StoreError: the index does not hold it, or cannot be read.
+        """
+        row = self._row(what) if lines is None else passages.find(self._store, what, lines)
+        return Hit(1.0, row)
 
     def similar(self, hit: Hit | str, *, top: int = 10, filters: Sequence[str] = ()) -> list[Hit]:
         """The passages most like one that the index holds, best first, without itself.
@@ -372,23 +394,3 @@ class Index:
     def _gone(self, ref: str) -> StoreError:
         fault = f"no passage {ref}, its file has changed or is gone"
         return StoreError(fault, where=self.uri, remedy="search again")
-
-
-def open_store(uri: str) -> Store:
-    """The store of an address: qdrant+http://..., or LanceDB's: a folder or s3://...
-
-    Raises:
-        MissingExtraError: what the search needs, or Qdrant's client, is not installed.
-        InputError, StoreError: there can be no index at this address.
-    """
-    require("search")
-    if not uri:
-        raise InputError("no address of an index", remedy="name a folder")
-    if uri.startswith("qdrant") and "://" in uri:
-        require("qdrant")
-        from mlx_stella.retrieval.qdrant import QdrantStore
-
-        return QdrantStore(uri)
-    from mlx_stella.retrieval.lance import LanceStore
-
-    return LanceStore(uri)

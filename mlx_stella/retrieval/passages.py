@@ -8,6 +8,7 @@ from pathlib import Path
 from mlx_stella.errors import InputError
 from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.reading import kind_of
+from mlx_stella.retrieval.sources import key_of
 from mlx_stella.retrieval.store import Store, StoredChunk
 from mlx_stella.retrieval.updating import stored_versions
 
@@ -53,6 +54,21 @@ def read(
     if kind in ("rows", "html", "pdf"):
         return join_passages(chunks, overlap)
     return join_lines(chunks, overlap, lines)
+
+
+def find(store: Store, path: str, lines: tuple[int, int]) -> StoredChunk:
+    """The passage of a file that has these lines, first and last, and no others.
+
+    Raises:
+        InputError: none has, or more than one.
+    """
+    root, name = key_of(store, path)
+    rows = store.rows_of(name, root, lines)
+    found = [row for row in rows if (row.chunk.start_line, row.chunk.end_line) == lines]
+    if len(found) != 1:
+        fault = f"{len(found)} passages have the lines {lines[0]} to {lines[1]}"
+        raise InputError(fault, where=path, remedy="the ref of a hit")
+    return found[0]
 
 
 def _unknown(store: Store, name: str) -> InputError:

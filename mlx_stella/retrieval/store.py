@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mlx_stella.errors import InputError
+from mlx_stella.machine.packages import require
 from mlx_stella.retrieval.chunking import Chunk
 from mlx_stella.retrieval.scanning import Key
 
@@ -227,3 +228,23 @@ class Store(Protocol):
 
     def blocks(self) -> Iterator[tuple[list[StoredChunk], np.ndarray]]:
         """All rows and their vectors (n, dim), some at a time, in no particular order."""
+
+
+def open_store(uri: str) -> Store:
+    """The store of an address: qdrant+http://..., or LanceDB's: a folder or s3://...
+
+    Raises:
+        MissingExtraError: what the search needs, or Qdrant's client, is not installed.
+        InputError, StoreError: there can be no index at this address.
+    """
+    require("search")
+    if not uri:
+        raise InputError("no address of an index", remedy="name a folder")
+    if uri.startswith("qdrant") and "://" in uri:
+        require("qdrant")
+        from mlx_stella.retrieval.qdrant import QdrantStore
+
+        return QdrantStore(uri)
+    from mlx_stella.retrieval.lance import LanceStore
+
+    return LanceStore(uri)

@@ -13,7 +13,8 @@ from mlx_stella.errors import StoreError, VectorError
 from mlx_stella.files import lock
 from mlx_stella.retrieval import lance, updating
 from mlx_stella.retrieval.lance import LanceStore
-from mlx_stella.retrieval.ranking import fuse, search, snippet
+from mlx_stella.retrieval.ranking import fuse, search
+from mlx_stella.retrieval.snippet import snippet
 from mlx_stella.retrieval.store import Filter, Hit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ll]ocal:UserWarning")  # Qdrant's local mode
