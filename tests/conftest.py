@@ -4,6 +4,7 @@ import os
 
 os.environ["MLX_ENABLE_TF32"] = "0"  # before MLX is imported: float32 means float32 here
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
+os.environ["MLX_STELLA_SOCKET"] = "/nonexistent"  # nor a server that runs on this machine
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: two threads each would wait for one another by spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

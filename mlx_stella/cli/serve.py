@@ -40,7 +40,10 @@ def serve(
     ] = None,
     index: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=URI", help="An index to search, by the name that it gets."),
+        typer.Option(
+            metavar="LABEL=URI",
+            help="An index to search, by the name that it gets. Its model is loaded on demand.",
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; beyond this machine only with a key.")
@@ -100,7 +103,7 @@ def serve(
     """Serve models to other programs over HTTP, as OpenAI and Ollama do, until it is ended."""
     require("serve")
     models_named = _unsplit(model, "MLX_STELLA_MODEL")
-    if not models_named:
+    if not models_named and not index:
         options.required(None)
     from mlx_stella.server import sockets
     from mlx_stella.server.access import Access
@@ -132,12 +135,14 @@ def serve(
         from mlx_stella.server.app import create_app
         from mlx_stella.server.connections import Connection
         from mlx_stella.server.embedding import Served
+        from mlx_stella.server.indexes import recorded_models
         from mlx_stella.server.models import Models
         from mlx_stella.server.openai import shape
         from mlx_stella.server.run import run
 
         models = Models(
             models_named,
+            recorded=recorded_models(indexes.values(), models_named),
             aliases=aliases,
             dtype=dtype,
             memory_limit=memory_limit,

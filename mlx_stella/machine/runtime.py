@@ -11,9 +11,11 @@ DEFAULT_PORT = 7835
 def socket_path() -> Path:
     """The Unix socket of the server that the command line asks, whether there is one or not.
 
-    In the folder that the system clears when the user leaves, where there is such a one, else in
-    the user's cache.
+    $MLX_STELLA_SOCKET; else in the folder that the system clears when the user leaves, where there
+    is such a one, else in the user's cache.
     """
+    if told := os.environ.get("MLX_STELLA_SOCKET"):
+        return Path(told)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.path.isabs(runtime) and sys.platform != "darwin":
         return Path(runtime, "mlx-stella", "serve.sock")

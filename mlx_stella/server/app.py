@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_stella import __version__
 from mlx_stella.errors import StellaError
-from mlx_stella.server import cohere, life, ollama, openai, tei
+from mlx_stella.server import cohere, life, ollama, openai, search, tei
 from mlx_stella.server.access import Access
 from mlx_stella.server.embedding import Served
-from mlx_stella.server.faults import Fault, fault_of
+from mlx_stella.server.faults import Fault, RequestError, fault_of
 from mlx_stella.server.guard import Guard
 
 
@@ -36,7 +37,7 @@ def create_app(served: Served, access: Access | None = None) -> FastAPI:
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
     )
-    for protocol in (openai, ollama, tei, cohere, life):
+    for protocol in (openai, ollama, tei, cohere, search, life):
         app.include_router(protocol.router(served))
     _tell_faults(app, served)
     app.add_middleware(Guard, access=access or Access.of(), faults=served.faults)
@@ -53,7 +54,16 @@ def _tell_faults(app: FastAPI, served: Served) -> None:
         fault = Fault(error.status_code, str(error.detail), headers=error.headers)
         return served.faults.response(request.url.path, fault)
 
+    def told_parameter(request: Request, error: Exception) -> Response:
+        """In FastAPI's own shape this would be a 422 that no client of ours understands."""
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        fault = fault_of(RequestError(f"{name}: {first['msg']}", param=name))
+        return served.faults.response(request.url.path, fault)
+
     app.add_exception_handler(HTTPException, told_http)
+    app.add_exception_handler(RequestValidationError, told_parameter)
     app.add_exception_handler(StellaError, told)
 
 

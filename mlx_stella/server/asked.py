@@ -5,11 +5,17 @@ so ``stella-400m:query`` is stella-400m with its query prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from mlx_stella.encoding.encoder import Encoder
-from mlx_stella.encoding.settings import EncodeOptions, OnLong, Settings, one_or_several
+from mlx_stella.encoding.settings import (
+    EncodeOptions,
+    OnLong,
+    Settings,
+    one_or_several,
+    prefix_size,
+)
 from mlx_stella.errors import InputError
 from mlx_stella.server.faults import RequestError
 
@@ -38,6 +44,7 @@ class Asked:
             ``input_type`` is query, document, passage, search_query, search_document or the name
             of a prompt.
         dims: sizes of the vectors; none for the model's own.
+        truncate_dim: how many numbers of each vector are kept, the first ones; None for all.
         on_long: what happens to texts that are too long; None for the served default.
         max_length: tokens a text may have, at most the model's; None for those.
         is_interactive: whether somebody waits for it; None to tell by its size.
@@ -52,6 +59,7 @@ class Asked:
     prompt_name: str | None = None
     input_type: str | None = None
     dims: Sequence[int] = ()
+    truncate_dim: int | None = None
     normalize: bool = True
     on_long: OnLong | None = None
     max_length: int | None = None
@@ -109,17 +117,22 @@ def settle(
     Raises:
         RequestError: a size, a prompt or a length is not the model's; the field is named.
     """
+    dims = list(dict.fromkeys(asked.dims)) or [encoder.default_dim]
     try:
-        one_or_several(None, list(asked.dims) or None, encoder.checkpoint)
+        sizes = one_or_several(None, dims, encoder.checkpoint)
     except InputError as error:
         raise RequestError(error.fault, param="dimensions", remedy=error.remedy) from None
+    try:
+        kept = prefix_size(asked.truncate_dim, sizes, by_size=len(sizes) > 1)
+    except InputError as error:
+        raise RequestError(error.fault, param="truncate_dim", remedy=error.remedy) from None
     choice = _prompt_of(asked, suffix, encoder, default_prompt)
     try:
         settings = encoder.settings(
             prompt_name=choice.get("prompt_name"),
             prompt=choice.get("prompt"),
             instruction=choice.get("instruction"),
-            dims=list(dict.fromkeys(asked.dims)) or [encoder.default_dim],
+            dims=dims,
             normalize=asked.normalize,
             max_length=asked.max_length and min(asked.max_length, encoder.max_seq_length),
             on_long=asked.on_long or default_on_long,
@@ -127,6 +140,8 @@ def settle(
     except InputError as error:
         param = next((name for name, value in choice.items() if value is not None), None)
         raise RequestError(error.fault, param=param, remedy=error.remedy) from None
+    # Whether the model was trained to be cut is for the log of whoever asks, not for the server's.
+    settings = replace(settings, by_size=kept is None, truncate_dim=kept)
     return settings, _label(choice, settings, encoder)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ class Embedded:
     """What a request came to.
 
     Attributes:
-        vectors: size -> (N, size) float32, rows in the order of the texts.
+        vectors: width -> (N, width) float32, rows in the order of the texts.
         tokens: of each text, as the model read it.
         cut: the texts that were longer.
         prompt: the name of what went before each text, as a header may tell it.
@@ -52,7 +52,7 @@ class Embedded:
 
     @property
     def vector(self) -> np.ndarray:
-        """(N, size), of the first size that was asked for."""
+        """(N, width), of the first size that was asked for."""
         return next(iter(self.vectors.values()))
 
 
@@ -187,11 +187,11 @@ class Served:
     ) -> Job:
         lengths = prepared.lengths
         job = Job(
-            group=(encoder, prepared.masked, settings.normalize, settings.budget),
+            group=_group(encoder, settings, prepared.masked),
             client=asked.client,
             is_interactive=asked.goes_first,
             lengths=lengths,
-            size_bytes=4 * sum(lengths) + 4 * len(lengths) * sum(settings.sizes),
+            size_bytes=4 * sum(lengths) + 4 * len(lengths) * sum(settings.widths),
             budget=settings.budget,
             encoder=encoder,
             settings=settings,
@@ -211,6 +211,16 @@ class Served:
         finally:
             if watch:
                 watch.cancel()
+
+
+def _group(encoder: Encoder, settings: Settings, masked: int) -> Hashable:
+    """What texts must have in common to go through the model together.
+
+    Vectors of several sizes come out of one pass; those that are cut are of one size.
+    """
+    kept = settings.truncate_dim
+    sizes = settings.sizes if kept is not None else None
+    return encoder, masked, settings.normalize, settings.budget, kept, sizes
 
 
 def _slices(texts: Sequence[str]) -> list[tuple[int, Sequence[str]]]:

@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from mlx_stella.checkpoint import hub
 from mlx_stella.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from mlx_stella.checkpoint.origin import revision_of
+from mlx_stella.checkpoint.origin import fingerprint, revision_of
 from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.errors import InputError, MemoryLimitError, ModelNotFoundError
 from mlx_stella.loading import default_dtype, load
@@ -37,6 +37,7 @@ class ServedModel:
         name: what it is listed as; ``names``: all that lead to it, in small letters.
         checkpoint: what its directory says; nothing of its weights.
         revision: its commit on the Hub, "" where it is not known.
+        fingerprint: of its files, see :class:`mlx_stella.checkpoint.origin.Origin`.
         is_pinned: it is loaded at the start and stays.
         encoder: where it is in memory; ``loading``: while it is read; ``timer``: until it goes.
         users: requests that need it there.
@@ -49,6 +50,7 @@ class ServedModel:
     source: str
     checkpoint: Checkpoint
     revision: str
+    fingerprint: str
     dtype: str
     is_pinned: bool
     keep_alive: float
@@ -68,6 +70,9 @@ class ServedModel:
 class Models:
     """All models of a server, the first of which is always in memory.
 
+    ``recorded`` are those of indexes, directory -> alias or ""; where another model has the name
+    of one, it gets a name of its own.
+
     Raises:
         ModelNotFoundError, CheckpointError: a name leads to no model, or to none that can be used.
         InputError: two models have one name, or there is none.
@@ -77,12 +82,13 @@ class Models:
         self,
         sources: Sequence[str | os.PathLike[str]],
         *,
+        recorded: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
         dtype: str | None = None,
         memory_limit: int | None = None,
         keep_alive: float = KEEP_ALIVE_S,
     ):
-        if not sources:
+        if not sources and not recorded:
             raise InputError("no model to serve", remedy="--model stella-400m, say")
         self._memory_limit = memory_limit
         self._dtype = dtype
@@ -93,6 +99,14 @@ class Models:
         self._by_name: dict[str, ServedModel] = {}
         for model in self.all:
             self._name(model, model.names)
+        for source, name in (recorded or {}).items():
+            model = _open(source, dtype or default_dtype(), not self.all, keep_alive)
+            model.name = name or model.name
+            if not {model.name.lower(), *model.names}.isdisjoint(self._by_name):
+                model.name = f"{model.name}@{model.fingerprint[:8]}"
+            model.names = frozenset({model.name.lower()})
+            self._name(model, model.names)
+            self.all.append(model)
         for alias, name in (aliases or {}).items():
             self._name(self.find(name)[0], {alias.lower()})
         self._loading = asyncio.Lock()
@@ -165,7 +179,9 @@ class Models:
                 source = partial(load, model.source, dtype=self._dtype)
                 model.encoder = await self._worker.call(source)
                 model.checkpoint = model.encoder.checkpoint
-                model.revision = revision_of(model.checkpoint.directory)
+                directory = model.checkpoint.directory
+                model.revision = revision_of(directory)
+                model.fingerprint = await asyncio.to_thread(fingerprint, directory)
                 self._tell()
         finally:
             model.loading = None
@@ -245,7 +261,15 @@ def _open(source: str, dtype: str, is_pinned: bool, keep_alive: float) -> Served
     names = {name.lower()}
     if found.entry and not os.path.isdir(os.path.expanduser(source)):
         names |= {found.entry.alias, *(repo.lower() for repo in found.entry.repos)}
-    revision = revision_of(found.directory)
+    directory = found.directory
     return ServedModel(
-        name, frozenset(names), source, checkpoint, revision, dtype, is_pinned, keep_alive
+        name=name,
+        names=frozenset(names),
+        source=source,
+        checkpoint=checkpoint,
+        revision=revision_of(directory),
+        fingerprint=fingerprint(directory),
+        dtype=dtype,
+        is_pinned=is_pinned,
+        keep_alive=keep_alive,
     )

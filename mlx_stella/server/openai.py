@@ -33,6 +33,7 @@ class EmbeddingsRequest(Body):
     model: str
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
+    truncate_dim: Count | None = None
     prompt: str | None = None
     instruction: str | None = None
     prompt_name: str | None = None
@@ -60,6 +61,7 @@ def router(served: Served) -> APIRouter:
             prompt_name=body.prompt_name,
             input_type=body.input_type if body.input_type is not None else body.task,
             dims=() if body.dimensions is None else (body.dimensions,),
+            truncate_dim=body.truncate_dim,
             normalize=body.normalize,
             on_long=body.on_long,
             is_interactive=None if body.priority is None else body.priority == "interactive",

@@ -47,7 +47,7 @@ class Job(Waiting):
     """A request on its way through the model.
 
     Attributes:
-        vectors: size -> (N, size) float32; rows are filled as batches are done.
+        vectors: width -> (N, width) float32; rows are filled as batches are done.
         done: has this job, or the error it met.
         started: when its first batch began, and ``finished``, by ``time.perf_counter``.
     """
@@ -65,8 +65,8 @@ class Job(Waiting):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.left = len(self.lengths)
-        sizes = self.settings.sizes
-        self.vectors = {size: np.empty((self.left, size), np.float32) for size in sizes}
+        widths = self.settings.widths
+        self.vectors = {width: np.empty((self.left, width), np.float32) for width in widths}
 
 
 _Done = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
@@ -233,8 +233,8 @@ def _hand_out(
     ended: _Done = []
     for job, rows in taken:
         end = start + len(rows)
-        for size, vectors in job.vectors.items():
-            vectors[rows] = found[size][start:end]
+        for width, vectors in job.vectors.items():
+            vectors[rows] = found[width][start:end]
         start = end
         job.left -= len(rows)
         if not job.left:
