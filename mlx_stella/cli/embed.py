@@ -4,13 +4,13 @@ $ mlx-stella embed hello --model all-minilm-l6-v2
 {"text": "hello", "embedding": [-0.0627717748, 0.0549587756, 0.0521648079, ...]}
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from mlx_stella.cli import options
+from mlx_stella.cli import options, warm
 from mlx_stella.cli.bulk import embed_folder
 from mlx_stella.cli.progress import progress_bar
 from mlx_stella.cli.texts import read_records
@@ -73,6 +73,7 @@ def embed(
     on_long: Annotated[
         Literal["truncate", "error"], typer.Option(help="What to do with longer texts.")
     ] = "truncate",
+    no_server: options.NoServer = False,
 ) -> None:
     """Embed texts given as arguments, in a file, or on stdin; a vector for each, in order."""
     choice: EncodeOptions = {
@@ -100,6 +101,12 @@ def embed(
     path = None if output is None else Path(output)
     check_output(path, input, overwrite)
     records = read_records(texts, input, field, keeps_fields=path is None or path.suffix != ".npy")
+    rows = [record.text for record in records]
+    if not no_server and memory_limit is None:
+        few = _embed_there(options.required(model), dtype, rows, choice, task)
+        if few is not None:
+            write_vectors(path, records, [few], few.nbytes // (4 * len(rows)), overwrite)
+            return
 
     from mlx_stella import load
 
@@ -107,6 +114,32 @@ def embed(
     settings = encoder.settings(**options.with_task(choice, task, encoder))
     (width,) = settings.widths
     with progress_bar("Embedding", len(records)) as progress:
-        rows = [record.text for record in records]
         blocks = encoder.encode_stream(rows, settings=settings, progress=progress)
         write_vectors(path, records, cast("Iterator[np.ndarray]", blocks), width, overwrite)
+
+
+def _embed_there(
+    model: str, dtype: str | None, texts: Sequence[str], choice: "EncodeOptions", task: str | None
+) -> "memoryview[float] | None":
+    """The vectors (n, dim) of a few texts, by a server that has the model; None if it is done here.
+
+    So is what its protocol has no words for, and what is refused or warned of, which is told
+    better here.
+    """
+    words = {
+        "prompt_name": choice["prompt_name"],
+        "prompt": choice["prompt"],
+        "instruction": choice["instruction"],
+        "task": task,
+    }
+    given = {name: value for name, value in words.items() if value is not None}
+    if len(given) > 1 or choice["max_length"] is not None or choice["truncate_dim"] is not None:
+        return None
+    request = {
+        "dimensions": choice["dim"],
+        "normalize": choice["normalize"],
+        "on_long": choice["on_long"],
+        **given,
+    }
+    server = warm.find(dtype)
+    return server.embed(model, texts, request) if server else None

@@ -66,6 +66,10 @@ MemoryLimit = Annotated[
         help="What weights and batches may take together, such as 4GB or 800MB.",
     ),
 ]
+NoServer = Annotated[
+    bool,
+    typer.Option("--no-server", help="Load the model here, even if a server has it."),
+]
 
 
 def with_task(choice: "EncodeOptions", task: str | None, encoder: "Encoder") -> "EncodeOptions":

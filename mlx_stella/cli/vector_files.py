@@ -18,6 +18,9 @@ from mlx_stella.files import output
 if TYPE_CHECKING:
     import numpy as np
 
+    Block = np.ndarray | memoryview[float]
+    """Vectors (n, dim) float32: computed here, or as a server sent them."""
+
 
 def check_output(path: Path | None, source: str | None, overwrite: bool) -> None:
     """Refuse a file that could not be written later, or is the input, before any work is done.
@@ -46,7 +49,7 @@ def check_output(path: Path | None, source: str | None, overwrite: bool) -> None
 def write_vectors(
     path: Path | None,
     records: Sequence[Record],
-    blocks: Iterable["np.ndarray"],
+    blocks: Iterable["Block"],
     dim: int,
     overwrite: bool,
 ) -> None:
@@ -78,11 +81,12 @@ def write_vectors(
                 file.writelines(line.encode() for line in block)
 
 
-def _lines(records: Iterable[Record], blocks: Iterable["np.ndarray"]) -> Iterator[Iterator[str]]:
+def _lines(records: Iterable[Record], blocks: Iterable["Block"]) -> Iterator[Iterator[str]]:
     """A line a vector: the object its text came in, and the vector as "embedding"."""
     record = iter(records)
     for block in blocks:
-        yield (_line(next(record), vector) for vector in block.tolist())
+        vectors: Any = block.tolist()
+        yield (_line(next(record), vector) for vector in vectors)
 
 
 def _line(record: Record, vector: list[float]) -> str:
