@@ -22,7 +22,7 @@ import shutil
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -325,6 +325,18 @@ STELLA_LARGE_ZH = STELLA_BASE_ZH | json.loads("""{
     "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
     "num_hidden_layers": 24}""")
 
+# Shapes of the BERT family, by the number of their parameters.
+BERT_SMALL = MINILM | {"num_hidden_layers": 12}
+BERT_BASE = BERT | json.loads("""{
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}""")
+BERT_LARGE = BERT | json.loads("""{
+    "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
+    "num_hidden_layers": 24}""")
+BERT_SMALL_ZH = BERT | json.loads("""{
+    "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
+    "num_hidden_layers": 4, "vocab_size": 21128}""")
+BERT_BASE_ZH, BERT_LARGE_ZH = BERT_BASE | {"vocab_size": 21128}, BERT_LARGE | {"vocab_size": 21128}
+
 MPNET = json.loads("""{
     "_name_or_path": "microsoft/mpnet-base", "architectures": ["MPNetForMaskedLM"],
     "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2,
@@ -428,6 +440,8 @@ E5_MEAN = MINILM_MEAN._replace(max_seq_length=512)
 BGE_CLS = Modules("cls_token", 8192, "2_Normalize", NO_PROMPTS, include_prompt=None)
 ARCTIC_CLS = BGE_CLS._replace(settings=ARCTIC_PROMPTS)
 QWEN3_LAST = Modules("lasttoken", 32768, "2_Normalize", QWEN3_PROMPTS)
+BERT_CLS = BGE_CLS._replace(max_seq_length=512)
+ZH_V3_MEAN = E5_MEAN._replace(last="2_Dense")
 
 
 class Model(NamedTuple):
@@ -437,7 +451,12 @@ class Model(NamedTuple):
     tokenizer_config: dict
     modules: Modules | None = None  # infgrad's early repositories have no such files
     max_shard_bytes: int = 5 * 10**9  # the usual limit of the Hub's writers
+    heads: Mapping[str, int] = {}  # folders of Dense modules, the size of a vector behind each
 
+
+# 2_Dense repeats 2_Dense_8192 in the 1.5B repository; for the 400M one this is inferred.
+HEADS = {"2_Dense": 8192} | {f"2_Dense_{n}": n for n in (256, 768, 1024, 2048, 4096, 6144, 8192)}
+ZH_V3_HEAD = {"2_Dense": 1792}
 
 stella_400m = partial(new, prefix="new.", pooler=True)
 gte_qwen2 = partial(qwen2, lm_head=True)
@@ -452,8 +471,12 @@ xlm_roberta_tokenizer = partial(bert_tokenizer, 250002)
 
 MODELS = {
     # Published as one file of 6.2 GB.
-    "stella-1.5b": Model(qwen2, QWEN2, eos_tokenizer, QWEN2_TOKENIZER, STELLA_1_5B, 10**10),
-    "stella-400m": Model(stella_400m, NEW, padding_512, STELLA_400M_TOKENIZER, STELLA_400M),
+    "stella-1.5b": Model(
+        qwen2, QWEN2, eos_tokenizer, QWEN2_TOKENIZER, STELLA_1_5B, 10**10, heads=HEADS
+    ),
+    "stella-400m": Model(
+        stella_400m, NEW, padding_512, STELLA_400M_TOKENIZER, STELLA_400M, heads=HEADS
+    ),
     # The tensor names of NV-Embed-v1 are inferred from v2's.
     "nv-embed-v2": Model(nv_embed, NV_EMBED_V2, mistral_tokenizer, MISTRAL_TOKENIZER, NV_V2),
     "nv-embed-v1": Model(nv_embed, NV_EMBED_V1, mistral_tokenizer, MISTRAL_TOKENIZER, NV_V1),
@@ -466,6 +489,15 @@ MODELS = {
     "stella-large-zh": Model(bert, STELLA_LARGE_ZH, zh_tokenizer, ZH_TOKENIZER),
     "stella-base-zh-v2": Model(bert, STELLA_BASE_ZH, zh_tokenizer, ZH_TOKENIZER),
     "stella-large-zh-v2": Model(bert, STELLA_LARGE_ZH, zh_tokenizer, ZH_TOKENIZER),
+    "stella-base-zh-v3": Model(
+        bert, STELLA_BASE_ZH, zh_tokenizer, ZH_TOKENIZER, ZH_V3_MEAN, heads=ZH_V3_HEAD
+    ),
+    "stella-large-zh-v3": Model(
+        bert, BERT_LARGE_ZH, zh_tokenizer, ZH_TOKENIZER, ZH_V3_MEAN, heads=ZH_V3_HEAD
+    ),
+    "stella-mrl-zh-v3.5": Model(
+        bert, BERT_LARGE_ZH, zh_tokenizer, ZH_TOKENIZER, ZH_V3_MEAN, heads=ZH_V3_HEAD
+    ),
     "stella-base-en-v2": Model(bert, STELLA_BASE_EN, bert_tokenizer, BERT_TOKENIZER),
     "all-minilm-l6-v2": Model(bert, MINILM, padding_128, BERT_TOKENIZER, MINILM_MEAN),
     "all-mpnet-base-v2": Model(mpnet, MPNET, mpnet_tokenizer, BERT_TOKENIZER, MPNET_MEAN),
@@ -480,8 +512,28 @@ MODELS = {
     ),
     "arctic-embed-l-v2.0": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, ARCTIC_CLS),
 }
-# 2_Dense repeats 2_Dense_8192 in the 1.5B repository; for the 400M one this is inferred.
-HEADS = {"2_Dense": 8192} | {f"2_Dense_{n}": n for n in (256, 768, 1024, 2048, 4096, 6144, 8192)}
+# Of these only the shape is known to be theirs.
+for names, config, modules in (
+    ("all-minilm-l12-v2 e5-small-v2 gte-small", BERT_SMALL, E5_MEAN),
+    ("e5-base-v2 gte-base", BERT_BASE, E5_MEAN),
+    ("e5-large-v2 gte-large", BERT_LARGE, E5_MEAN),
+    ("gte-small-zh", BERT_SMALL_ZH | {"num_hidden_layers": 6}, E5_MEAN),
+    ("gte-base-zh", BERT_BASE_ZH, E5_MEAN),
+    ("gte-large-zh", BERT_LARGE_ZH, E5_MEAN),
+    ("multilingual-e5-small", BERT_SMALL | {"vocab_size": 250037}, E5_MEAN),
+    ("arctic-embed-xs", MINILM, BERT_CLS),
+    ("bge-small-en-v1.5 arctic-embed-s", BERT_SMALL, BERT_CLS),
+    ("bge-base-en-v1.5 arctic-embed-m arctic-embed-m-v1.5", BERT_BASE, BERT_CLS),
+    ("bge-large-en-v1.5 mxbai-embed-large-v1 uae-large-v1 arctic-embed-l", BERT_LARGE, BERT_CLS),
+    ("bge-small-zh-v1.5", BERT_SMALL_ZH, BERT_CLS),
+    ("bge-base-zh-v1.5", BERT_BASE_ZH, BERT_CLS),
+    ("bge-large-zh-v1.5", BERT_LARGE_ZH, BERT_CLS),
+    ("labse", BERT_BASE | {"vocab_size": 501153}, BERT_CLS._replace(max_seq_length=256)),
+):
+    tokenizer = partial(bert_tokenizer, config["vocab_size"])
+    MODELS |= {
+        name: Model(bert, config, tokenizer, BERT_TOKENIZER, modules) for name in names.split()
+    }
 
 
 def module_files(modules: Modules, width: int) -> dict[str, Any]:
@@ -637,9 +689,8 @@ def main(
     if config.get("torch_dtype") in ("float16", "bfloat16"):  # NumPy has no bfloat16
         tensors = [t if t.dtype == "int64" else t._replace(dtype="float16") for t in tensors]
     write_backbone(out, split(tensors, model.max_shard_bytes), block)
-    if model.modules and model.modules.last == "2_Dense_1024":
-        for folder, outputs in HEADS.items():
-            write_head(out / folder, width, outputs, block)
+    for folder, outputs in model.heads.items():
+        write_head(out / folder, width, outputs, block)
     print(warning)
 
 
