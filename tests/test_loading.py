@@ -2,6 +2,7 @@
 
 import os
 
+import mlx.core as mx
 import pytest
 from support import CHECKPOINTS, DTYPES
 
@@ -19,3 +20,11 @@ def test_a_value_of_the_user_stands(monkeypatch):
     monkeypatch.setenv("MLX_ENABLE_TF32", "1")
     load(CHECKPOINTS / "tiny-stella-zh-v2", dtype="float16")
     assert os.environ["MLX_ENABLE_TF32"] == "1"
+
+
+def test_random_numbers_of_the_caller_go_on_as_they_were():
+    mx.random.seed(3)
+    expected = mx.random.uniform().item()
+    mx.random.seed(3)
+    load(CHECKPOINTS / "tiny-stella-zh-v2")
+    assert mx.random.uniform().item() == expected

@@ -16,6 +16,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_stella.errors import WeightsError
+from mlx_stella.machine import process_end
 from mlx_stella.models import formats
 from mlx_stella.models.architectures import Architecture, Folds
 from mlx_stella.models.formats import Format
@@ -197,6 +198,7 @@ def fill(
     readers = Counter(name for assembly in assemblies for name in assembly.names)
     packed: list[tuple[str, Packed]] = []
     for assembly in assemblies:
+        process_end.stop_if_ending()
         if stays_packed and (format := assembly.format) is not None:
             matrix = assembly.packed(arrays, format)
             mx.eval(matrix.arrays)

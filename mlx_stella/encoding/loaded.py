@@ -34,6 +34,7 @@ from mlx_stella.encoding.settings import (
 )
 from mlx_stella.encoding.vectors import check_vectors
 from mlx_stella.errors import ConfigError, InputError, StellaWarning
+from mlx_stella.machine import process_end
 from mlx_stella.models import heads
 
 Backbone = Callable[[mx.array, mx.array | None], mx.array]
@@ -60,7 +61,7 @@ class LoadedModel:
         memory_limit: int | None = None,
         backbone: Backbone | None = None,
     ):
-        pipeline.claim()
+        process_end.claim()
         self.checkpoint = checkpoint
         self.dtype = dtype
         self._memory = Memory(checkpoint.args, checkpoint.memory_bytes(dtype), memory_limit)
@@ -73,9 +74,10 @@ class LoadedModel:
                 where=checkpoint.directory,
                 remedy="use a checkpoint as published",
             )
-        self._backbone: Backbone = backbone or checkpoint.load_backbone(dtype)
         self._heads: dict[int, list[tuple[mx.array, mx.array | None, heads.Activation]]] = {}
-        self._head(checkpoint.default_dim)
+        with process_end.awaited():
+            self._backbone: Backbone = backbone or checkpoint.load_backbone(dtype)
+            self._head(checkpoint.default_dim)
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -260,7 +262,7 @@ class LoadedModel:
 
     def _chosen(self, settings: Settings | None, options: AllOptions | None = None) -> Settings:
         """The settings, or those that the options make, in the process that has the device."""
-        pipeline.claim()
+        process_end.claim()
         if settings is None:
             return self.settings(**options or {})
         if options:

@@ -5,12 +5,8 @@ on a stream, and only matrix products use more than one core, so there several b
 side, each on a stream of its own with its share of BLAS threads. They are evaluated together:
 MLX hands out operations in the order of the whole graph, and a batch submitted alone would be
 nearly done before the next one started.
-
-MLX's threads belong to the process that started them. A child of it has none, and would wait for
-them for ever; at the end of the process they must not be in the middle of a batch.
 """
 
-import atexit
 import os
 import threading
 from collections import deque
@@ -22,8 +18,7 @@ from typing import TypeVar
 import mlx.core as mx
 import numpy as np
 
-from mlx_stella.errors import StellaError
-from mlx_stella.machine import blas
+from mlx_stella.machine import blas, process_end
 from mlx_stella.models import cpu
 
 T = TypeVar("T")
@@ -37,39 +32,6 @@ _device = threading.RLock()
 
 A thread may take it twice, since whoever is told of the progress may embed something, too.
 """
-
-_PATIENCE_S = 10.0
-"""How long the end of the process waits for a batch of a daemon thread."""
-
-_process: int | None = None
-_is_ending = False
-
-
-def claim() -> None:
-    """Make the device this process's, which is then the only one to use it.
-
-    Raises:
-        StellaError: it is that of a process from which this one was forked.
-    """
-    global _process
-    if _process is None:
-        _process = os.getpid()
-        atexit.register(_end)
-    if _process != os.getpid():
-        raise StellaError(
-            f"this process was forked after process {_process} had loaded a model, and MLX cannot "
-            "compute in it",
-            remedy='load after the fork only, or start processes by "spawn"',
-        )
-
-
-def _end() -> None:
-    """Wait until no thread is in the middle of a batch: Python ends daemon threads where they are,
-    and one that is ended in MLX takes the process with it."""
-    global _is_ending
-    if _process == os.getpid():
-        _is_ending = True
-        _device.acquire(timeout=_PATIENCE_S)
 
 
 def run(
@@ -88,12 +50,11 @@ def run(
         for batch, arrays in zip(*in_flight.popleft(), strict=True):
             take(batch, [np.array(array) for array in arrays])
 
-    with _device:
+    with _device, process_end.awaited():
         streams = _streams(mx.default_device().type, width())
         try:
             for start in range(0, len(batches), len(streams)):
-                if _is_ending and threading.current_thread().daemon:
-                    raise SystemExit
+                process_end.stop_if_ending()
                 group = batches[start : start + len(streams)]
                 if cpu.is_needed():
                     blas.set_threads(max(1, _CORES // len(group)))

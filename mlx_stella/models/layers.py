@@ -60,8 +60,16 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-class Embedding(nn.Embedding):
-    """Rows of a (V, D) table in the compute type, returned as float32."""
+class Embedding(nn.Module):
+    """Rows of a (V, D) table in the compute type, returned as float32.
+
+    MLX's own draws its first numbers at random: that moves a generator of the caller's, and gives
+    each thread one, which a daemon thread cannot let go of at the end of the process.
+    """
+
+    def __init__(self, rows: int, dims: int):
+        super().__init__()
+        self.weight = mx.zeros((rows, dims))
 
     def __call__(self, ids: mx.array) -> mx.array:
         return self.weight[ids].astype(mx.float32)

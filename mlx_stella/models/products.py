@@ -12,6 +12,7 @@ bfloat16 has float32's range and needs none of this.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache, update_wrapper
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_stella.machine import process_end
 from mlx_stella.models import cpu
 
 _TOP = 2.0**15
@@ -44,11 +46,31 @@ class Fused:
 
     def __init__(self, function: Callable[..., mx.array]):
         self.function = function
-        self._kernel = mx.compile(function, shapeless=True)
         update_wrapper(self, function)
 
     def __call__(self, *arguments: "Product | mx.array | None") -> mx.array:
-        return (self.function if cpu.is_needed() else self._kernel)(*arguments)
+        if cpu.is_needed():
+            return self.function(*arguments)
+        if (kernel := _kernels.of.get(self.function)) is None:
+            process_end.before(_forget_kernels)
+            kernel = _kernels.of[self.function] = mx.compile(self.function, shapeless=True)
+        return kernel(*arguments)
+
+
+class _Kernels(threading.local):
+    """The kernels of a thread. MLX keeps what each thread has traced apart, with Python objects in
+    it, until the kernel is gone, or the thread; a daemon thread must not be left to free those."""
+
+    def __init__(self) -> None:
+        self.of: dict[Callable[..., mx.array], Callable[..., mx.array]] = {}
+
+
+_kernels = _Kernels()
+
+
+def _forget_kernels() -> None:
+    global _kernels
+    _kernels = _Kernels()  # and those of all threads are gone
 
 
 class Product(NamedTuple):

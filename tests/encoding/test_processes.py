@@ -39,6 +39,40 @@ sys.exit(7)
     assert run(script) == (7, "", "")
 
 
+LOADING = """
+def work():
+    while True:
+        load(model.checkpoint.directory, dtype="float32")
+"""
+PYTHON_AFTER_LOADING = """
+def work():
+    load(model.checkpoint.directory, dtype="float32")
+    while True: pass
+"""
+PYTHON_AFTER_KERNELS = """
+from mlx_stella.models import cpu
+cpu.is_needed = lambda: False  # kernels are compiled, as on a GPU
+def work():
+    model.encode("tea")
+    while True: pass
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    [LOADING, PYTHON_AFTER_LOADING, PYTHON_AFTER_KERNELS],
+    ids=["loading", "python after loading", "python after kernels"],
+)
+def test_a_process_ends_while_daemon_threads_that_use_mlx_go_on(work):
+    script = """
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.5)
+sys.exit(7)
+"""
+    assert run(work + script) == (7, "", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
     "call",
