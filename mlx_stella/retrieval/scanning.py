@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,29 @@ class Scan:
         return names is None or (key.root == root and name in names)
 
 
-def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None = None) -> Scan:
+class Patience:
+    """How much of folders is looked at that an index names, not the user.
+
+    Raises, by :meth:`spend`:
+        InputError: it is over.
+    """
+
+    def __init__(self, entries: int = 2**20, seconds: float = 30.0):
+        self._entries, self._end = entries, time.monotonic() + seconds
+
+    def spend(self, entries: int) -> None:
+        """Look at so many entries more."""
+        self._entries -= entries
+        if self._entries < 0 or time.monotonic() > self._end:
+            raise InputError("more than can be looked at by the way", remedy="name it to `index`")
+
+
+def scan(
+    paths: Sequence[Path],
+    globs: Sequence[str] = (),
+    exclude: Path | None = None,
+    patience: Patience | None = None,
+) -> Scan:
     """Look for files.
 
     Args:
@@ -101,9 +124,10 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         globs: patterns such as ``*.md`` or ``docs/*``; a file is taken if its name or the last
             part of it matches one. ``*`` matches slashes, too, and ``**/`` also nothing.
         exclude: a folder that is passed over, such as the index itself.
+        patience: what it may take; None for whatever it does.
 
     Raises:
-        InputError: a path does not exist, or lies in another one.
+        InputError: a path does not exist, or lies in another one; the patience is over.
     """
     found = Scan(globs=list(globs))
     for path in paths:
@@ -115,6 +139,8 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         except ValueError:
             raise InputError("no name of a file", where=f"{path!r}", remedy="name one") from None
         if not real.is_dir():
+            if patience:
+                patience.spend(1)
             root, name = text_of(real.parent), text_of(real.name)
             names = found.scopes.setdefault(root, set())
             if names is not None:
@@ -127,7 +153,7 @@ def scan(paths: Sequence[Path], globs: Sequence[str] = (), exclude: Path | None 
         if root in found.scopes:
             raise InputError("a file in it is named, too", where=path, remedy="name one of them")
         found.scopes[root] = None
-        _walk(found, root, real, as_spelled(exclude.resolve()) if exclude else None)
+        _walk(found, root, real, as_spelled(exclude.resolve()) if exclude else None, patience)
     _refuse_nested(found)
     found.files.sort(key=lambda file: file.key)
     return found
@@ -140,7 +166,9 @@ def _refuse_nested(found: Scan) -> None:
                 raise InputError(f"lies in {other}", where=root, remedy="name one of them")
 
 
-def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
+def _walk(
+    found: Scan, root: str, folder: Path, exclude: Path | None, patience: Patience | None
+) -> None:
     """Files below a folder, in order, with the .gitignore of every folder on the way."""
     waiting = [(str(folder), ignores_above(folder))]  # no recursion: folders nest deeper than it
     while waiting:
@@ -151,6 +179,8 @@ def _walk(found: Scan, root: str, folder: Path, exclude: Path | None) -> None:
         except OSError as error:
             found.failed.append(Note(Key(root, prefix.rstrip("/")), error.strerror or str(error)))
             continue
+        if patience:
+            patience.spend(1 + len(entries))
         if made := _made_here(Path(here)):
             found.skipped.append(Note(Key(root, prefix.rstrip("/")), made))
             continue

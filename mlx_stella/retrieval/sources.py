@@ -1,13 +1,22 @@
 """Which folders and files an index was made of: noted, so that they can be looked at again."""
 
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlx_stella.errors import InputError, StellaWarning
-from mlx_stella.retrieval.notes import SOURCES, read_sources
-from mlx_stella.retrieval.scanning import Scan, as_spelled, is_below, path_of, scan, text_of
+from mlx_stella.retrieval.notes import SOURCES, Source, read_sources
+from mlx_stella.retrieval.scanning import (
+    Patience,
+    Scan,
+    as_spelled,
+    is_below,
+    path_of,
+    scan,
+    text_of,
+)
 from mlx_stella.retrieval.store import Store
 
 
@@ -125,16 +134,38 @@ def key_of(store: Store, path: str) -> tuple[str | None, str]:
     return root, path[len(root.rstrip("/")) + 1 :]
 
 
-def look_again(store: Store) -> Iterator[tuple[str, Scan | None, list[str]]]:
-    """Each root that was indexed, what is there now (None: it is gone), and its fields."""
+def look_again(store: Store) -> Iterator[tuple[str, Scan | InputError, list[str]]]:
+    """Each root that was indexed, what is there now or why that is not known, and its fields.
+
+    An index that came from elsewhere may name any folder, such as "/": all of them together are
+    looked at for as long as a :class:`Patience` lasts.
+    """
+    exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
+    patience = Patience()
     for root, source in read_sources(store).items():
-        names, here = source["names"], path_of(root)
-        paths = [here] if names is None else [p for n in names if (p := here / path_of(n)).exists()]
+        found: Scan | InputError
         try:
-            exclude = None if "://" in store.uri else Path(os.path.abspath(store.uri))
-            yield root, scan(paths, source["globs"], exclude), source["fields"]
-        except InputError:
-            yield root, None, source["fields"]
+            found = scan(_paths(root, source), source["globs"], exclude, patience)
+        except InputError as error:
+            found = error
+        yield root, found, source["fields"]
+
+
+def _paths(root: str, source: Source) -> list[Path]:
+    """What to look at of a root: the folder, or those of the files asked for that are there."""
+    try:
+        here = path_of(root)
+        if not stat.S_ISDIR(here.stat().st_mode):
+            raise NotADirectoryError
+        names = source["names"]
+        return [here] if names is None else [p for n in names if (p := here / path_of(n)).exists()]
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = "name it to `index`, which takes its files out"
+        raise InputError("the folder is gone", remedy=remedy) from None
+    except OSError as error:
+        raise InputError(error.strerror or str(error), remedy="see to it") from None
+    except ValueError:
+        raise InputError("no name of a folder", remedy="make the index anew") from None
 
 
 def _takes_over(found: Scan, root: str, other: str) -> bool:

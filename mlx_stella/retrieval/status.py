@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mlx_stella.errors import InputError
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.manifest import IndexManifest
 from mlx_stella.retrieval.notes import read_report
@@ -34,7 +35,7 @@ class IndexStatus:
 
 
 def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
-    """Look at every file of an index, by its content."""
+    """Look at every file of an index, by its content, and at the names of others beside them."""
     status = IndexStatus(manifest, store.count())
     report = read_report(store)
     versions, empty = stored_versions(store), read_empty(report)
@@ -43,19 +44,20 @@ def status_of(store: Store, manifest: IndexManifest) -> IndexStatus:
     left_out = {note.key for note in status.skipped} | set(reasons)
     seen: set[Key] = set()
     for root, found, fields in look_again(store):
-        if found is None:
-            reason = "the folder is gone; remedy: name it to `index`, which takes its files out"
-            status.failed.append(Note(Key(root, ""), reason))
+        if isinstance(found, InputError):
+            status.failed.append(Note(Key(root, ""), found.reason))
             seen |= {key for key in versions if key.root == root}
             continue
         for file in found.files:
             key = file.key
             seen.add(key)
-            try:
-                content_hash = reading.content_hash(file, fields)
-            except OSError as error:
-                status.failed.append(Note(key, error.strerror or str(error)))
-                continue
+            content_hash = ""
+            if key in versions or key in empty:  # of others there is nothing to compare with
+                try:
+                    content_hash = reading.content_hash(file, fields)
+                except OSError as error:
+                    status.failed.append(Note(key, error.strerror or str(error)))
+                    continue
             state = versions.get(key, {}).get(content_hash)
             if state and state.is_complete:
                 status.done.append(key)

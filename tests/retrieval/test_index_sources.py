@@ -13,7 +13,8 @@ from support.indexing import contents
 
 from mlx_stella import Index
 from mlx_stella.errors import InputError
-from mlx_stella.retrieval import scanning
+from mlx_stella.retrieval import reading, scanning, sources
+from mlx_stella.retrieval.notes import SOURCES
 
 
 @pytest.fixture
@@ -51,6 +52,38 @@ def test_a_deleted_folder_is_taken_out_when_it_is_named(notes):
     assert status(notes) == (3, 0, 0)
     with pytest.raises(InputError, match="No such file"):
         run(notes, "m")
+
+
+def test_a_folder_that_an_index_names_is_looked_at_within_bounds(notes, monkeypatch):
+    run(notes, "n")
+    store = Index.open(notes / "idx")._store
+    known = store.read_note(SOURCES)
+    (wide := notes / "wide").mkdir()
+    for number in range(30):
+        (wide / f"{number}.md").write_text("not asked for")
+    (notes / "loop").symlink_to(notes / "loop")
+    new = {"names": None, "globs": [], "fields": []}
+    roots = {str(wide): new, "/no\0folder": new, str(notes / "loop"): new}
+    store.write_note(SOURCES, known | roots | {str(notes / "n" / "a.md"): new})
+    read = []
+    content_hash = reading.content_hash
+    monkeypatch.setattr(
+        reading, "content_hash", lambda *a: read.append(a[0].key.name) or content_hash(*a)
+    )
+    found = Index.open(notes / "idx").status()
+    assert sorted(read) == ["a.md", "b.txt", "sub/c.md"] and len(found.pending) == 30
+    told = {note.key.root.removeprefix(str(notes)): note.reason for note in found.failed}
+    assert told == {
+        "/no\0folder": "no name of a folder; remedy: make the index anew",
+        "/loop": "Too many levels of symbolic links; remedy: see to it",
+        "/n/a.md": "the folder is gone; remedy: name it to `index`, which takes its files out",
+    }
+    for patience in (scanning.Patience(entries=20), scanning.Patience(seconds=-1)):
+        monkeypatch.setattr(sources, "Patience", lambda patience=patience: patience)
+        found = Index.open(notes / "idx").status()
+        told = {note.key.root: note.reason for note in found.failed}
+        assert told[str(wide)].startswith("more than can be looked at by the way; remedy")
+        assert found.pending == found.gone == []
 
 
 def test_a_disk_that_is_not_mounted_keeps_its_rows(notes):
