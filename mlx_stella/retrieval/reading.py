@@ -40,10 +40,6 @@ _KINDS = {
     ".bash": "bash",
 }
 _SNIFFED_BYTES = 8192
-_UNFOLDED, _MOST_UNFOLDING = 2**28, 1000
-"""Characters that a file of rows may hold anyway, and for each of its bytes: rows of Parquet may
-share one large text."""
-
 _PDF_STEPS, _PDF_STEP_BYTES = 250_000, 64
 """What a PDF may draw beside one operator for each of its bytes: some seconds of work. White space
 is work, too."""
@@ -114,12 +110,7 @@ def read(
     kind = kind_of(file.path)
     if kind == "rows":
         optional = ("title",) if file.is_beir else ()
-        left = _UNFOLDED + _MOST_UNFOLDING * file.path.stat().st_size
         for row in read_rows(file.path, _columns(file, fields), optional, fail=fail):
-            left -= len(row.text)
-            if left < 0:
-                fault = f"its rows hold over {_MOST_UNFOLDING} times its size"
-                raise InputError(fault, remedy="leave it out")
             last = row.line + row.lines - 1
             yield Passage(row.text, row=(row.line, last), record=row.record)
         return

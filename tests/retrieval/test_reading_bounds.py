@@ -12,6 +12,7 @@ from support.growth import growth
 from support.pdf import pdf
 
 from mlx_stella.errors import InputError
+from mlx_stella.files import parquet
 from mlx_stella.files.tables import read_entries
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.scanning import Key, SourceFile
@@ -67,7 +68,7 @@ def test_a_parquet_that_unfolds_without_end_is_given_up(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"text": ["tea" * 10_000] * 300}), path)
     assert read_file(path) == 9_000_000 > 1000 * path.stat().st_size
-    monkeypatch.setattr(reading, "_UNFOLDED", 10_000)
+    monkeypatch.setattr(parquet, "_UNFOLDED", 10_000)
     with pytest.raises(InputError, match="over 1000 times its size"):
         list(reading.read(SourceFile(Key("/", "a.parquet"), path), ()))
 
