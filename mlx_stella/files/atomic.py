@@ -24,32 +24,34 @@ _LEFTOVER = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.unfinished")
 def whole(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
     """Files to write, which are put in place together, in their order, if nothing is raised.
 
-    A link keeps pointing to the file, and a file that is replaced keeps its mode. A loss of power
-    leaves no empty file, as each is on the disk before it gets its name.
+    A file that is replaced keeps its mode. A link is refused: it leads to a file that nobody named.
+    A loss of power leaves no empty file, as each is on the disk before it gets its name.
 
     Args:
         paths: of the files, in folders that exist.
 
     Raises:
-        OutputError: one cannot be written; nothing of any is left behind.
+        OutputError: one is a link or cannot be written; nothing of any is left behind.
     """
-    targets = [Path(os.path.realpath(path)) for path in paths]
+    for path in paths:
+        if os.path.islink(path):
+            raise OutputError("is a link", where=path, remedy="remove it, and run it again")
     temporaries: list[Path] = []
     try:
         with ExitStack() as stack:
             files = []
-            for target in targets:
-                temporary = _beside(target)
+            for path in paths:
+                temporary = _beside(path)
                 files.append(stack.enter_context(temporary.open("xb")))
                 temporaries.append(temporary)
             yield tuple(files)
-            for file, target in zip(files, targets, strict=True):
+            for file, path in zip(files, paths, strict=True):
                 with suppress(FileNotFoundError):
-                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.lstat().st_mode))
                 file.flush()
                 os.fsync(file.fileno())
-        for temporary, target in zip(temporaries, targets, strict=True):
-            temporary.replace(target)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            temporary.replace(path)
     except OSError as error:
         raise unwritable(error, paths[0]) from None
     finally:
@@ -83,7 +85,7 @@ def clear_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _beside(target: Path) -> Path:
+def _beside(path: Path) -> Path:
     """A name that no file has, and no longer than names may be."""
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
-    return target.with_name(f".{target.name[:40]}.{token}.unfinished")
+    return path.with_name(f".{path.name[:40]}.{token}.unfinished")

@@ -10,7 +10,7 @@ pytest.importorskip("pyarrow")
 from support import load_tiny
 from support.bulk import CHECKPOINT, contents, run_bulk, some_texts, write_jsonl
 
-from mlx_stella import MemoryLimitError, StoreError
+from mlx_stella import MemoryLimitError, StellaError, StoreError
 from mlx_stella.bulk.parts import read_failed, read_vectors
 
 
@@ -64,3 +64,16 @@ def test_failures_of_an_earlier_part_are_not_told_of_the_next(tmp_path, encoder)
     (tmp_path / "out" / "failed-00001.jsonl").write_text('{"row": 20}\n')
     assert run_bulk(tmp_path / "in.jsonl", tmp_path / "out", encoder).failed == 0
     assert not list(read_failed(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["part-00000.parquet", "failed-00000.jsonl", ".lock"])
+def test_nothing_is_written_through_a_link(tmp_path, encoder, name):
+    (tmp_path / "in.jsonl").write_text('{"text": "tea"}\n{"text": null}\n')
+    run_bulk(tmp_path / "in.jsonl", tmp_path / "out", encoder)
+    (tmp_path / "out/part-00000.parquet").unlink()
+    (tmp_path / "mine").write_text("")
+    (tmp_path / "out" / name).unlink(missing_ok=True)
+    (tmp_path / "out" / name).symlink_to("../mine")
+    with pytest.raises(StellaError, match=rf"out/{name}: is a link|levels of symbolic links"):
+        run_bulk(tmp_path / "in.jsonl", tmp_path / "out", encoder)
+    assert (tmp_path / "mine").read_text() == "" and (tmp_path / "out" / name).is_symlink()

@@ -65,12 +65,13 @@ def test_one_of_several_that_cannot_be_opened(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_link_keeps_pointing_to_the_file(tmp_path):
-    (tmp_path / "other").mkdir()
-    (tmp_path / "link").symlink_to("other/a")
-    atomic.write_text(tmp_path / "link", "naïve")
-    assert (tmp_path / "link").is_symlink() and names(tmp_path / "other") == ["a"]
-    assert (tmp_path / "other" / "a").read_bytes() == "naïve".encode()
+def test_a_link_is_refused(tmp_path):
+    (tmp_path / "mine").write_text("kept")
+    for to in ("mine", "nowhere"):
+        (tmp_path / to[0]).symlink_to(to)
+        with pytest.raises(OutputError, match="is a link; remedy"):
+            atomic.write_text(tmp_path / to[0], "naïve")
+    assert (tmp_path / "mine").read_text() == "kept" and names(tmp_path) == ["m", "mine", "n"]
 
 
 def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
