@@ -296,9 +296,9 @@ class LanceStore:
         return self._connection
 
     def _create(self, name: str, schema: pa.Schema) -> Any:
-        # "overwrite" is for a folder left by a process that was killed while creating the table
-        table = self._database.create_table(name, schema=schema, mode="overwrite")
-        self._tables[name] = table
+        # Also in a folder left by a process that was killed while creating the table. To overwrite
+        # what is not there would be told on stderr by a library that somebody imported before.
+        self._tables[name] = self._database.create_table(name, schema=schema, mode="create")
         return self._tables[name]
 
     @contextmanager

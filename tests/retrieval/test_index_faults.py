@@ -6,11 +6,13 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tracemalloc
 
 import pytest
 
 pytest.importorskip("lancedb")
+from support import ROOT
 from support.commands import TEXTS, fail, run, succeed, write
 from support.indexing import contents, embed, run_index
 from support.processes import COMMAND
@@ -288,3 +290,19 @@ def test_questions_that_look_like_options_sql_or_filters(original, how):
         found = json.loads(output)
         hits = found["hits"] if question == "-" else found
         assert {hit["file"] for hit in hits} == set(TEXTS)
+
+
+def test_a_library_that_was_imported_before_says_nothing_of_a_new_index(tmp_path):
+    script = (
+        "import lancedb; from mlx_stella.retrieval.lance import LanceStore;"
+        "LanceStore('idx').write_note('report', {})"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "LANCEDB_LOG"} | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
