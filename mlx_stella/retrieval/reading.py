@@ -2,8 +2,6 @@
 
 import codecs
 import hashlib
-import io
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from mlx_stella.errors import InputError
 from mlx_stella.files.tables import read_rows, refuse
 from mlx_stella.retrieval.html import html_to_text
+from mlx_stella.retrieval.pdf import pdf_pages
 from mlx_stella.retrieval.scanning import ROW_ENDINGS, SourceFile
 
 _KINDS = {
@@ -40,9 +39,6 @@ _KINDS = {
     ".bash": "bash",
 }
 _SNIFFED_BYTES = 8192
-_PDF_STEPS, _PDF_STEP_BYTES = 250_000, 64
-"""What a PDF may draw beside one operator for each of its bytes: some seconds of work. White space
-is work, too."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,8 @@ def read(
         return
     content = file.path.read_bytes()
     if kind == "pdf":
-        yield from _read_pdf(content)
+        for number, text in enumerate(pdf_pages(content), start=1):
+            yield Passage(text, heading=f"page {number}")
     elif kind == "html":
         text, lines = html_to_text(_decode(content, True))
         yield Passage(text, "markdown", lines)
@@ -148,35 +145,3 @@ def _decode(content: bytes, is_known_text: bool) -> str:
             f"not {encoding.removesuffix('-sig').upper()} (byte {error.start})",
             remedy="convert it, for example with iconv -f latin1 -t utf-8",
         ) from None
-
-
-def _read_pdf(content: bytes) -> Iterator[Passage]:
-    """The text of each page; what a single stream may hold is bounded by pypdf itself.
-
-    Pages may share their streams, and a page may draw a form many times: what is drawn is counted.
-    """
-    import pypdf
-
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every oddity
-    left = _PDF_STEPS + len(content)
-
-    def draw(*_: object, steps: int = 1) -> None:
-        nonlocal left
-        left -= steps
-        if left < 0:
-            raise InputError("a PDF that draws the same too often", remedy="leave it out")
-
-    try:
-        reader = pypdf.PdfReader(io.BytesIO(content))
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise InputError("an encrypted PDF", remedy="save it without its password")
-        for number, page in enumerate(reader.pages, start=1):
-            if (drawn := page.get_contents()) is not None:
-                draw(steps=len(drawn.get_data()) // _PDF_STEP_BYTES)
-            text = page.extract_text(visitor_operand_before=draw)
-            yield Passage(text.encode("utf-8", "replace").decode(), heading=f"page {number}")
-    except InputError:
-        raise
-    except Exception as error:  # pypdf raises whatever a damaged file makes it meet
-        reason = str(error) or type(error).__name__
-        raise InputError(f"no readable PDF ({reason})", remedy="save it again") from None

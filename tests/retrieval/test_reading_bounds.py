@@ -14,8 +14,13 @@ from support.pdf import pdf
 from mlx_stella.errors import InputError
 from mlx_stella.files import parquet
 from mlx_stella.files.tables import read_entries
+from mlx_stella.retrieval import pdf as pdf_reading
 from mlx_stella.retrieval import reading
 from mlx_stella.retrieval.scanning import Key, SourceFile
+
+LETTERS = b"beginbfrange\n<0000> <FFFE> <0000>\nendbfrange\n"
+"""It makes a font of 65,535 letters, which takes a fifth of a second. It draws nothing."""
+LARGE = {"font": b"/ToUnicode 5 0 R", "form": LETTERS + b"BT /F 9 Tf (tea) Tj ET"}
 
 SHOWN = b"BT /F 9 Tf %s ET"
 
@@ -84,11 +89,22 @@ def read_file(path) -> int:
         pdf(b"/X Do " * 100, form=SHOWN % (b"(tea) Tj " * 30)),
         pdf(b" " * 2**15, pages=20),
         pdf(b"0 0 m " * 3000),
+        pdf(SHOWN % b"(tea) Tj", pages=3, **LARGE),
+        pdf(SHOWN % b"(tea) Tj", names=3, **LARGE),
+        pdf(b"/X Do " * 3, **LARGE),
     ],
-    ids=["pages of one stream", "one form drawn often", "blanks", "lines without words"],
+    ids=[
+        "pages of one stream",
+        "one form drawn often",
+        "blanks",
+        "lines without words",
+        "a large font on each page",
+        "a large font by many names",
+        "a large font in a form",
+    ],
 )
 def test_a_pdf_that_draws_the_same_too_often_is_given_up(tmp_path, monkeypatch, content):
     assert read(tmp_path / "a.pdf", content) >= 0
-    monkeypatch.setattr(reading, "_PDF_STEPS", 2000 - len(content))
+    monkeypatch.setattr(pdf_reading, "_STEPS", 2000 - len(content))
     with pytest.raises(InputError, match="draws the same too often"):
         list(reading.read(SourceFile(Key("/", "a.pdf"), tmp_path / "a.pdf"), ()))

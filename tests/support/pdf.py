@@ -3,15 +3,22 @@
 import zlib
 
 
-def pdf(drawn: bytes, pages: int = 1, form: bytes = b"") -> bytes:
-    """Pages that share one stream of operators; it may draw a form by "/X Do"."""
+def pdf(
+    drawn: bytes, pages: int = 1, form: bytes = b"", font: bytes = b"", names: int = 0
+) -> bytes:
+    """Pages that share one stream of operators; it may draw a form by "/X Do".
+
+    Args:
+        font: more facts of the font, which is there by so many further names.
+    """
     first = 6
     kids = b" ".join(b"%d 0 R" % number for number in range(first, first + pages))
-    resources = b"<< /Font << /F 3 0 R >> /XObject << /X 5 0 R >> >>"
+    fonts = b" ".join([b"/F 3 0 R", *[b"/F%d 3 0 R" % number for number in range(names)]])
+    resources = b"<< /Font << %s >> /XObject << /X 5 0 R >> >>" % fonts
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, pages),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica %s >>" % font,
         _stream(drawn),
         _stream(form, b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources " + resources),
     ]
