@@ -12,7 +12,7 @@ from mlx_stella.machine import runtime
 def test_the_socket_lies_in_a_folder_of_the_users(monkeypatch, tmp_path, system):
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
+    for name in ("MLX_STELLA_SOCKET", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     folder = {"linux": ".cache", "darwin": "Library/Caches"}[system]
     default = tmp_path / folder / "mlx-stella/serve.sock"
