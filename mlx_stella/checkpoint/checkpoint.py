@@ -12,9 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-from mlx.utils import tree_flatten
-
 from mlx_stella.checkpoint import modules
 from mlx_stella.checkpoint.catalog import Entry
 from mlx_stella.checkpoint.modules import Head
@@ -88,7 +85,7 @@ class Checkpoint:
         Raises:
             WeightsError: the tensors do not fit the config; all faults are named.
         """
-        return self._assemblies(self._empty_model(), self.files.load())
+        return self._assemblies(self._empty_model())
 
     def _empty_model(self) -> Backbone:
         """The model without its weights: MLX computes nothing yet.
@@ -107,21 +104,19 @@ class Checkpoint:
     def _too_large(self) -> str | None:
         """What no model of these files has, told before one is made of it.
 
-        A layer has several tensors, and a size is a side of one. Of a pickle, which has no header,
-        only the bytes are known; a side takes one at least for each of its numbers.
+        A layer has several tensors, and a size is a side of one.
         """
         shapes = [tensor.shape for tensor in self.files.tensors.values()]
-        if 0 < len(shapes) < self.args.num_hidden_layers:
+        if len(shapes) < self.args.num_hidden_layers:
             return f"{self.args.num_hidden_layers} layers, and there are {len(shapes)} tensors"
-        held = [side for shape in shapes if 0 not in shape for side in shape]
-        longest = max(held, default=0 if shapes else self.files.size_bytes)
+        longest = max((side for shape in shapes if 0 not in shape for side in shape), default=0)
         sides = [f"{name} {size}" for name, size in self.args.sides.items() if size > longest]
         return f"{', '.join(sides)}, and no tensor has a side beyond {longest}" if sides else None
 
-    def _assemblies(self, model: Backbone, arrays: Mapping[str, mx.array]) -> list[Assembly]:
-        folds = self.architecture.folded(self.args)
+    def _assemblies(self, model: Backbone) -> list[Assembly]:
+        folds, outline = self.architecture.folded(self.args), self.files.outline()
         where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
-        return assemblies(model, arrays, self.architecture, folds, self.stated, where)
+        return assemblies(model, outline, self.architecture, folds, self.stated, where)
 
     @property
     def parameters(self) -> int:
@@ -149,11 +144,8 @@ class Checkpoint:
         return total
 
     def _layout(self) -> list[tuple[tuple[int, ...], Format | None]]:
-        """Shape and format of each parameter. Of a pickle, which has no header, by the config."""
-        if self.files.tensors:
-            return [(assembly.shape, assembly.format) for assembly in self.assemblies]
-        model = self._empty_model()
-        return [(array.shape, None) for array in dict(tree_flatten(model.parameters())).values()]
+        """Shape and format of each parameter."""
+        return [(assembly.shape, assembly.format) for assembly in self.assemblies]
 
     @property
     def usual_length(self) -> int:
@@ -176,13 +168,13 @@ class Checkpoint:
         """
         model, arrays = self._empty_model(), self.files.load()
         where = self.files.paths[0] if len(self.files.paths) == 1 else self.backbone_directory
-        fill(model, self._assemblies(model, arrays), arrays, DTYPES[dtype], where, stays_packed())
+        fill(model, self._assemblies(model), arrays, DTYPES[dtype], where, stays_packed())
         return model
 
     def lazy_backbone(self) -> Backbone:
         """The backbone with weights that are read when first used, float32 and expanded."""
         model, arrays = self._empty_model(), self.files.load()
-        fill_lazily(model, self._assemblies(model, arrays), arrays)
+        fill_lazily(model, self._assemblies(model), arrays)
         return model
 
 

@@ -190,8 +190,6 @@ def _read_dense(folder: Path, input_size: int) -> Dense:
         )
     files = find_tensors(folder)
     shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
-    if not shapes:  # a pickle, whose header cannot be read alone
-        shapes = {name: array.shape for name, array in files.load().items()}
     shape = shapes.get("linear.weight", ())
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (shape[0] if shape else 0, input_size)}
     if data.get("bias", True):

@@ -6,7 +6,7 @@ recognised by the ``scales`` beside its ``weight``.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -109,7 +109,7 @@ def assemblies(
     stated: formats.Stated,
     where: Path,
 ) -> list[Assembly]:
-    """What each parameter of a model is made of; the arrays may be lazy, none is read.
+    """What each parameter of a model is made of, by the names, shapes and types of arrays.
 
     Raises:
         WeightsError: tensors are missing, extra or of the wrong shape; all are named.
@@ -177,7 +177,7 @@ def _source(
 def fill(
     model: Backbone,
     assemblies: Sequence[Assembly],
-    arrays: dict[str, mx.array],
+    arrays: MutableMapping[str, mx.array],
     dtype: mx.Dtype,
     where: Path,
     stays_packed: bool,

@@ -57,7 +57,7 @@ def write(
         place = folder / file.parent.relative_to(source)
         place.mkdir(exist_ok=True)
         if file.suffix == ".bin":
-            tensors = find_tensors(file.parent).load()
+            tensors = dict(find_tensors(file.parent).load())
             mx.save_safetensors(str(place / "model.safetensors"), tensors, {"format": "mlx"})
         else:
             shutil.copyfile(file, place / file.name)

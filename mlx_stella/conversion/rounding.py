@@ -1,7 +1,7 @@
 """From a float matrix to what is stored of it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import mlx.core as mx
 
@@ -16,7 +16,10 @@ Calibrated = Iterable[tuple[str, Packed, mx.array | None]]
 
 
 def tensors(
-    pieces: Sequence[Piece], arrays: dict[str, mx.array], dtype: str, calibrated: Calibrated = ()
+    pieces: Sequence[Piece],
+    arrays: MutableMapping[str, mx.array],
+    dtype: str,
+    calibrated: Calibrated = (),
 ) -> Iterator[tuple[str, mx.array]]:
     """Name and value of each tensor to be written, one after another, evaluated.
 

@@ -1,14 +1,11 @@
 """Tensors that are missing, extra, misshapen, damaged or dangerous."""
 
 import json
-import pickle
-import shutil
-import sys
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from support import CHECKPOINTS, distance, load_tiny
+from support import distance, load_tiny
 
 from mlx_stella import ConfigError, WeightsError, load
 
@@ -127,38 +124,3 @@ def test_bfloat16_files_load(copy_of):
     rewrite(directory, lambda t: t.update({k: v.astype(mx.bfloat16) for k, v in t.items()}))
     vectors = load(directory, dtype="float32").encode(["What is Deep Learning?"])
     assert distance(vectors, load_tiny(NAME).encode(["What is Deep Learning?"])) < 0.04
-
-
-@pytest.fixture
-def pickled(tmp_path):
-    """tiny-stella-zh-v2 as its siblings were published: pytorch_model.bin and no safetensors."""
-    directory = tmp_path / "pickled"
-    shutil.copytree(CHECKPOINTS / "tiny-stella-zh-v2", directory)
-    (directory / "model.safetensors").unlink()
-    shutil.copy(CHECKPOINTS / "tiny-stella-zh-v2-bin/pytorch_model.bin", directory)
-    return directory
-
-
-def test_a_pickle_without_torch(pickled, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    refused(pickled, "pytorch_model.bin", "pip install torch", "model.safetensors")
-
-
-def test_a_pickle_with_torch(pickled):
-    pytest.importorskip("torch", reason="torch is not installed: pip install torch")
-    texts = ["What is Deep Learning?", "a"]
-    vectors = load(pickled, dtype="float32").encode(texts)
-    np.testing.assert_array_equal(vectors, load_tiny("tiny-stella-zh-v2").encode(texts))
-
-
-def test_a_pickle_that_runs_code_is_refused(pickled, tmp_path):
-    pytest.importorskip("torch", reason="torch is not installed: pip install torch")
-    marker = tmp_path / "was here"
-
-    class Payload:
-        def __reduce__(self):
-            return (open, (str(marker), "w"))
-
-    (pickled / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Payload()}))
-    refused(pickled, "pytorch_model.bin", "refused by torch's safe loader")
-    assert not marker.exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
-from support import CHECKPOINTS, LENT, TINY, distance, edit_json
+from support import CHECKPOINTS, LENT, TINY, distance, edit_json, torch_files
 from support.enlarged import enlarged
 
 from mlx_stella import InputError, OutputError, StellaWarning, WeightsError, load
@@ -307,10 +307,9 @@ def test_a_matrix_that_float16_has_no_room_for_stays_float32(sources, tmp_path):
 
 
 def test_a_pickled_source(sources, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
     source = Path(shutil.copytree(sources["tiny-stella-zh-v2"], tmp_path / "source"))
     tensors = load_file(source / "model.safetensors")
-    torch.save({k: torch.tensor(v) for k, v in tensors.items()}, source / "pytorch_model.bin")
+    torch_files.save(source / "pytorch_model.bin", tensors)
     (source / "model.safetensors").unlink()
     convert(source, tmp_path / "out", Request("float16", Format(4, 64)))
     expected = in_memory(sources["tiny-stella-zh-v2"], Format(4, 64), mx.float16)
