@@ -153,8 +153,9 @@ class Checkpoint:
         return min(self.max_seq_length, _USUAL_LENGTH)
 
     def load_tokenizer(self) -> Tokenizer:
+        file, vocabulary = (self.backbone_directory / n for n in ("tokenizer.json", "vocab.txt"))
         return Tokenizer(
-            self.backbone_directory / "tokenizer.json",
+            vocabulary if vocabulary.exists() and not file.exists() else file,
             self.tokenizer_config,
             eos_as_text=self.args.eos_as_text,
             lower_case=self.lower_case,

@@ -2,7 +2,7 @@
 
 The cache comes first: a model that is there, whole, is used without asking the network, so that
 work stays private and goes on offline. Only what a checkpoint consists of is downloaded: JSON
-files and safetensors, and pytorch_model.bin only where there is nothing else.
+files and safetensors; pytorch_model.bin and vocab.txt only where there is nothing better.
 """
 
 import difflib
@@ -189,7 +189,7 @@ def _is_whole(directory: Path, repo: str, revision: str | None) -> bool:
     elif try_to_load_from_cache(repo, "modules.json", revision=revision) is not _CACHED_NO_EXIST:
         return False
     folders[backbone] = True
-    if not (backbone / "tokenizer.json").exists():
+    if not any((backbone / name).exists() for name in ("tokenizer.json", "vocab.txt")):
         return False
     return all(_has_files(folder, needs_weights) for folder, needs_weights in folders.items())
 
@@ -200,14 +200,17 @@ def _has_files(folder: Path, needs_weights: bool) -> bool:
         return False
     if not needs_weights:
         return True
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            shards = {str(shard) for shard in read_object(index)["weight_map"].values()}
-        except (ConfigError, KeyError, AttributeError):
-            return True  # as above
-        return all((folder / shard).exists() for shard in shards)
-    return any((folder / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return True
+        if (index := folder / f"{name}.index.json").exists():
+            try:
+                shards = {str(shard) for shard in read_object(index)["weight_map"].values()}
+            except (ConfigError, KeyError, AttributeError):
+                return True  # as above
+            if all((folder / shard).exists() for shard in shards):
+                return True
+    return False
 
 
 def _download(repo: str, revision: str | None) -> Path:

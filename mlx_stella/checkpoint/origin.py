@@ -10,14 +10,16 @@ from mlx_stella.errors import StoreError
 
 T = TypeVar("T")
 
+_TOKENIZER = "tokenizer.json"
 _SETTINGS = {
     "config.json",
     "modules.json",
-    "tokenizer.json",
+    _TOKENIZER,
     "tokenizer_config.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 }
+_VOCABULARY = {"vocab.txt", "special_tokens_map.json"}  # read where there is no tokenizer.json
 _WEIGHTS = {".safetensors", ".bin"}
 _SAMPLE_BYTES = 2**20
 
@@ -106,7 +108,7 @@ def fingerprint(directory: Path) -> str:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(directory).as_posix()} {size}\n".encode())
         with path.open("rb") as file:
-            if path.suffix == ".json" or size <= 2 * _SAMPLE_BYTES:
+            if path.suffix not in _WEIGHTS or size <= 2 * _SAMPLE_BYTES:
                 digest.update(file.read())
             else:
                 digest.update(file.read(_SAMPLE_BYTES))
@@ -125,5 +127,6 @@ def _checkpoint_files(directory: Path) -> Iterator[Path]:
         for path in directory.glob(pattern):
             if path.parent.name in ("onnx", "openvino") or not path.is_file():
                 continue
-            if path.name in _SETTINGS or path.suffix in _WEIGHTS:
+            is_vocabulary = path.name in _VOCABULARY and not (path.parent / _TOKENIZER).exists()
+            if is_vocabulary or path.name in _SETTINGS or path.suffix in _WEIGHTS:
                 yield path

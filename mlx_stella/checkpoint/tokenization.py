@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as TokenizerFile
 from tokenizers import processors
 
 from mlx_stella.checkpoint.tokenizer_file import read_tokenizer
+from mlx_stella.checkpoint.vocabulary import read_vocabulary
 from mlx_stella.errors import ConfigError, InputError
 
 
@@ -53,7 +54,7 @@ class Tokenizer:
     """tokenizer.json with the reference's handling of special tokens.
 
     Args:
-        path: tokenizer.json.
+        path: tokenizer.json, or vocab.txt.
         config: the content of tokenizer_config.json, or an empty mapping.
         eos_as_text: append the EOS token to each text, as NV-Embed's reference does.
         lower_case: lower the text first (sentence_bert_config.json's do_lower_case).
@@ -66,7 +67,7 @@ class Tokenizer:
         self, path: Path, config: Mapping[str, Any], eos_as_text: bool, lower_case: bool = False
     ):
         self._path = path
-        text = read_tokenizer(path)
+        text = read_vocabulary(path, config) if path.suffix == ".txt" else read_tokenizer(path)
         with self._used("not a tokenizer"):
             self._tokenizer = TokenizerFile.from_str(text)
         self._tokenizer.no_padding()

@@ -28,7 +28,6 @@ from mlx_stella.errors import (
 T = TypeVar("T")
 
 FILES = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
-_PICKLES = ["*.json", "pytorch_model.bin", "*/pytorch_model.bin", "README.md", "LICENSE*"]
 SKIP = ["onnx/*", "openvino/*", ".*", "consolidated*"]
 
 _HUB = (("https", "huggingface.co"), ("https", "hf.co"))
@@ -42,6 +41,9 @@ _MAX_ANSWER_BYTES = 32 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # of a safetensors file, as its specification says
 _NAMES = re.compile(r"[\w.+=:-]*")
 """What the Hub may name a commit or a file's content; its client makes paths of them."""
+
+_STARTS = {".json": (b"{", b"["), ".safetensors": (b"{",), ".bin": (b"P", b"\x80")}
+"""The first character of a file by its kind, behind the header's size in safetensors."""
 
 _HUNG_UP = re.compile(r"disconnected|closed connection")
 """What tells a connection that was closed from an answer that is no HTTP; one error is for both."""
@@ -83,8 +85,8 @@ def download(repo: str, revision: str | None) -> Path:
 
     def fetch_all() -> Path:
         directory = fetch(FILES)
-        if not any(directory.glob("*.safetensors")):
-            directory = fetch(_PICKLES)
+        if substitutes := list(_substitutes(directory)):
+            fetch(substitutes)
         if not (directory / "modules.json").exists():
             with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
                 hf_hub_download(repo, "modules.json", revision=revision)
@@ -96,6 +98,18 @@ def download(repo: str, revision: str | None) -> Path:
             directory = guard.run(fetch_all)
         _drop_what_is_false(directory)
     return directory
+
+
+def _substitutes(directory: Path) -> Iterator[str]:
+    """Patterns of what is fetched only where its better form is missing: pickles, vocab.txt."""
+    for config in sorted({*directory.glob("config.json"), *directory.glob("*_*/config.json")}):
+        folder = config.parent
+        place = "" if folder == directory else f"{folder.name}/"
+        is_backbone = not place or folder.name.endswith("_Transformer")
+        if is_backbone and not (folder / "tokenizer.json").exists():
+            yield f"{place}vocab.txt"
+        if (is_backbone or "_Dense" in place) and not any(folder.glob("*.safetensors")):
+            yield f"{place}pytorch_model*.bin"
 
 
 def upload(directory: Path, repo: str) -> str:
@@ -284,14 +298,12 @@ def _drop_what_is_false(directory: Path) -> None:
         _NotUnderstoodError: there is such a file, which is named.
     """
     for path in sorted(directory.rglob("*")):
-        if path.suffix not in (".json", ".safetensors"):
+        if path.suffix not in _STARTS:
             continue
         with path.open("rb") as file:
-            size = 0 if path.suffix == ".json" else int.from_bytes(file.read(8), "little")
+            size = int.from_bytes(file.read(8), "little") if path.suffix == ".safetensors" else 0
             start = file.read(1024).lstrip()[:1]
-        if start not in ((b"{", b"[") if path.suffix == ".json" else (b"{",)) or (
-            size > _MAX_HEADER_BYTES
-        ):
+        if start not in _STARTS[path.suffix] or size > _MAX_HEADER_BYTES:
             blob = path.resolve()
             path.unlink()
             if blob.is_relative_to(directory.parents[1].resolve()):

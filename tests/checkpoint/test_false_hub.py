@@ -142,6 +142,42 @@ def test_what_was_downloaded_is_found_without_the_hub(online):
     assert hub.resolve(NAME) == found and len(online.asked) == asked
 
 
+def test_a_pickle_is_fetched_where_there_is_nothing_better(online, copy_of, monkeypatch):
+    """LaBSE's Dense layer is one."""
+    directory = copy_of("tiny-stella-1.5b")
+    monkeypatch.setattr(online, "directory", directory)
+    (directory / "2_Dense_1024/model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "2_Dense_1024/pytorch_model.bin"):
+        (directory / name).write_bytes(b"PK")
+    (directory / "vocab.txt").touch()
+    found = hub.resolve(NAME).directory
+    assert (found / "2_Dense_1024/pytorch_model.bin").is_file()
+    assert not (found / "pytorch_model.bin").exists() and not (found / "vocab.txt").exists()
+
+
+def test_a_vocabulary_and_shards_of_pickles_are_fetched(online, copy_of, monkeypatch):
+    """stella-mrl-large-zh-v3.5 has no tokenizer.json."""
+    directory, shard = copy_of("tiny-stella-zh-v2"), "pytorch_model-00001-of-00001.bin"
+    monkeypatch.setattr(online, "directory", directory)
+    (directory / "model.safetensors").unlink()
+    (directory / "tokenizer.json").unlink()
+    (directory / shard).write_bytes(b"PK")
+    index = {"weight_map": {"a": shard}}
+    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (directory / "vocab.txt").touch()
+    found = hub.resolve(NAME).directory
+    assert (found / shard).is_file() and (found / "vocab.txt").is_file()
+
+
+def test_a_pickle_that_is_a_page_is_not_kept(online, copy_of, monkeypatch):
+    directory = copy_of("tiny-stella-zh-v2")
+    monkeypatch.setattr(online, "directory", directory)
+    (directory / "model.safetensors").unlink()
+    (directory / "pytorch_model.bin").write_bytes(HTML)
+    with pytest.raises(HubUnreachableError, match=r"pytorch_model[.]bin is none"):
+        hub.resolve(NAME)
+
+
 @pytest.mark.parametrize("way", ["redirect", "next page"])
 def test_the_token_is_told_to_no_other_host(online, way):
     with serving(CHECKPOINTS / "tiny-stella-zh-v2") as other:
