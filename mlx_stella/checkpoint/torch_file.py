@@ -131,7 +131,7 @@ def _of_zip(path: Path, file: FileIO) -> Iterator[tuple[str, FileTensor]]:
         storage = view.storage
         start, size = members.get(f"{folder}data/{storage.key}", (0, -1))
         if size != storage.size * DTYPES[storage.dtype].size:
-            raise ValueError(f"{name} is in a storage that is not there, or of another size")
+            raise ValueError(f"{name!r:.80} is in a storage that is not there, or of another size")
         yield name, FileTensor(path, start, view)
 
 
@@ -174,7 +174,7 @@ def _of_legacy(path: Path, file: FileIO) -> Iterator[tuple[str, FileTensor]]:
     starts = _legacy_starts(file, position, keys, storages)
     for name, view in views.items():
         if storages[view.storage.key] != view.storage or view.storage.key not in starts:
-            raise ValueError(f"{name} is in a storage that is not there, or of another size")
+            raise ValueError(f"{name!r:.80} is in a storage that is not there, or of another size")
         yield name, FileTensor(path, starts[view.storage.key], view)
 
 

@@ -155,7 +155,7 @@ VALUES = {
     "two ranks": ({"a": tensor(storage("0", 6), (2, 3), (1,))}, "otherwise than torch"),
     "many axes": ({"a": tensor(storage("0", 6), (1,) * 9, (1,) * 9)}, "otherwise than torch"),
     "a tensor of no storage": ({"a": tensor("0", (2,), (1,))}, "otherwise than torch"),
-    "a storage that is not there": ({"a": tensor(storage("1", 6), (2,), (1,))}, "not there"),
+    "a storage that is not there": ({"a\nb": tensor(storage("1", 6), (2,), (1,))}, "not there"),
     "a storage elsewhere": ({"a": tensor(storage("../../0", 6), (2,), (1,))}, "not there"),
     "a larger storage": ({"a": tensor(storage("0", 7), (7,), (1,))}, "of another size"),
     "a smaller storage": ({"a": tensor(storage("0", 5), (5,), (1,))}, "of another size"),
@@ -222,7 +222,7 @@ PICKLES = {
     "its hash": (b"\x80\x02})" + b"q\0h\0\x86" * 1000 + b"Ns.", "a key that is no text"),
     "itself": (b"\x80\x02}q\0X\1\0\0\0ah\0s.", "other things than tensors"),
     "another version": (b"\x80\x04N.", "version 4"),
-    "too long": (b"\x80\x02" + b"N" * 2**21 + b".", "more than 2,097,152 bytes"),
+    "too long": (b"\x80\x02X\0\0\x20\0" + b"N" * 2**21 + b".", "more than 2,097,152 bytes"),
 }
 
 
@@ -255,6 +255,16 @@ def test_a_compressed_archive(path):
 
     edit_archive(path, deflate)
     refused(path, "compressed or encrypted")
+
+
+def test_an_archive_with_sizes_and_places_of_64_bits(path, monkeypatch):
+    """As those beyond 4 GiB have them."""
+    with monkeypatch.context() as context:
+        context.setattr(zipfile, "ZIP64_LIMIT", 0)
+        context.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 0)
+        save(path, {"a": np.arange(6, dtype="<f4")})
+    assert b"PK\x06\x06" in path.read_bytes()
+    assert read_tensors(path)["a"].read().tolist() == list(range(6))
 
 
 def test_an_archive_of_the_other_byte_order(path):
