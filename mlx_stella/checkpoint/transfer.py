@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from mlx_stella.checkpoint import snapshot
 from mlx_stella.errors import (
     HubUnreachableError,
     ModelNotFoundError,
@@ -38,12 +39,8 @@ _NOTE_SECONDS = 3.0
 _UPLOAD_PATIENCE = 6
 """How many times longer an answer to something sent may take."""
 _MAX_ANSWER_BYTES = 32 * 2**20
-_MAX_HEADER_BYTES = 100 * 2**20  # of a safetensors file, as its specification says
 _NAMES = re.compile(r"[\w.+=:-]*")
 """What the Hub may name a commit or a file's content; its client makes paths of them."""
-
-_STARTS = {".json": (b"{", b"["), ".safetensors": (b"{",), ".bin": (b"P", b"\x80")}
-"""The first character of a file by its kind, behind the header's size in safetensors."""
 
 _HUNG_UP = re.compile(r"disconnected|closed connection")
 """What tells a connection that was closed from an answer that is no HTTP; one error is for both."""
@@ -85,8 +82,8 @@ def download(repo: str, revision: str | None) -> Path:
 
     def fetch_all() -> Path:
         directory = fetch(FILES)
-        if substitutes := list(_substitutes(directory)):
-            fetch(substitutes)
+        if patterns := list(snapshot.substitutes(directory)):
+            fetch(patterns)
         if not (directory / "modules.json").exists():
             with contextlib.suppress(EntryNotFoundError):  # the cache remembers that there is none
                 hf_hub_download(repo, "modules.json", revision=revision)
@@ -96,20 +93,9 @@ def download(repo: str, revision: str | None) -> Path:
     with kept_if_interrupted(note), _told(repo, revision):
         with _guarded() as guard:
             directory = guard.run(fetch_all)
-        _drop_what_is_false(directory)
+        if name := snapshot.drop_false(directory):
+            raise _NotUnderstoodError(f"{name} is none")
     return directory
-
-
-def _substitutes(directory: Path) -> Iterator[str]:
-    """Patterns of what is fetched only where its better form is missing: pickles, vocab.txt."""
-    for config in sorted({*directory.glob("config.json"), *directory.glob("*_*/config.json")}):
-        folder = config.parent
-        place = "" if folder == directory else f"{folder.name}/"
-        is_backbone = not place or folder.name.endswith("_Transformer")
-        if is_backbone and not (folder / "tokenizer.json").exists():
-            yield f"{place}vocab.txt"
-        if (is_backbone or "_Dense" in place) and not any(folder.glob("*.safetensors")):
-            yield f"{place}pytorch_model*.bin"
 
 
 def upload(directory: Path, repo: str) -> str:
@@ -289,26 +275,6 @@ def _http_library() -> ModuleType:
     from huggingface_hub.errors import HfHubHTTPError
 
     return import_module(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
-
-
-def _drop_what_is_false(directory: Path) -> None:
-    """Take out of the cache what is not what its name says, such as a login page.
-
-    Raises:
-        _NotUnderstoodError: there is such a file, which is named.
-    """
-    for path in sorted(directory.rglob("*")):
-        if path.suffix not in _STARTS:
-            continue
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little") if path.suffix == ".safetensors" else 0
-            start = file.read(1024).lstrip()[:1]
-        if start not in _STARTS[path.suffix] or size > _MAX_HEADER_BYTES:
-            blob = path.resolve()
-            path.unlink()
-            if blob.is_relative_to(directory.parents[1].resolve()):
-                blob.unlink(missing_ok=True)
-            raise _NotUnderstoodError(f"{path.name} is none")
 
 
 @contextlib.contextmanager

@@ -175,13 +175,13 @@ def test_a_dense_head_has_the_size_of_its_tensor(copy_of):
         assert load(directory).encode("tea").shape == (1024,)
 
 
-def test_a_pickle_has_no_side_beyond_its_bytes(copy_of, monkeypatch):
+def test_a_pickle_has_no_side_beyond_its_tensors(copy_of, monkeypatch):
     directory = copy_of("tiny-stella-zh-v2")
     (directory / "model.safetensors").unlink()
     shutil.copy(CHECKPOINTS / "tiny-stella-zh-v2-bin/pytorch_model.bin", directory)
     resize(directory, vocab_size=SIZE)
     monkeypatch.setattr(nn.Module, "__init__", mock.Mock(side_effect=AssertionError))
-    refused(directory, f"asks for vocab_size {SIZE}, and no tensor has a side beyond 3")
+    refused(directory, f"asks for vocab_size {SIZE}, and no tensor has a side beyond 1024")
 
 
 def test_an_empty_tensor_has_no_side(copy_of):
