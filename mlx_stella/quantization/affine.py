@@ -48,6 +48,15 @@ class Groups:
         size = self.format.group_size
         return self.codes * self.scales.repeat(size, 1) + self.biases.repeat(size, 1)
 
+    def of_columns(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and biases of some columns (n,), each (n, N)."""
+        of = columns // self.format.group_size
+        return self.scales.T[of], self.biases.T[of]
+
+    def nearest(self, codes: np.ndarray) -> np.ndarray:
+        """What is no whole number, or out of range, as the code nearest to it."""
+        return np.minimum(np.maximum(np.rint(codes), 0), self.top)  # np.clip is slow on columns
+
     def stored(self, numbers: np.ndarray) -> np.ndarray:
         """Scales or biases as they will be once stored, float32."""
         return np.array(mx.array(numbers, mx.float32).astype(self.dtype).astype(mx.float32))

@@ -88,20 +88,19 @@ def _solve(
 
 def _eliminate(groups: Groups, weight: np.ndarray, hessian: Hessian) -> None:
     """GPTQ: round a column, and take its error off the columns to come."""
-    order, upper, size = hessian.order, hessian.elimination, groups.format.group_size
+    order, upper = hessian.order, hessian.elimination
     rest = weight[:, order]
     for start in range(0, len(order), _BLOCK):
-        end = min(start + _BLOCK, len(order))
-        errors = np.empty((len(weight), end - start), np.float32)
-        for i in range(start, end):
-            column = order[i]
-            scale, bias = groups.scales[:, column // size], groups.biases[:, column // size]
-            code = np.clip(np.rint((rest[:, i] - bias) / scale), 0, groups.top)
-            groups.codes[:, column] = code
-            error = (rest[:, i] - (code * scale + bias)) / upper[i, i]
-            rest[:, i:end] -= error[:, None] * upper[i, i:end]
-            errors[:, i - start] = error
-        rest[:, end:] -= errors @ upper[start:end, end:]
+        block = slice(start, start + _BLOCK)
+        now, local = _columns(rest[:, block]), upper[block, block]
+        scales, biases = groups.of_columns(order[block])
+        codes, errors = np.empty_like(now), np.empty_like(now)
+        for i in range(len(local)):
+            codes[i] = groups.nearest((now[i] - biases[i]) / scales[i])
+            errors[i] = (now[i] - (codes[i] * scales[i] + biases[i])) / local[i, i]
+            now[i + 1 :] -= local[i, i + 1 :, None] * errors[i]
+        groups.codes[:, order[block]] = codes.T
+        rest[:, start + _BLOCK :] -= errors.T @ upper[block, start + _BLOCK :]
 
 
 def _refit(groups: Groups, weight: np.ndarray, H: np.ndarray) -> None:
@@ -113,6 +112,7 @@ def _refit(groups: Groups, weight: np.ndarray, H: np.ndarray) -> None:
     G = D // size
     target = weight @ H
     sums = H.reshape(G, size, G, size).sum((1, 3))  # between the ones of two groups
+    found = np.empty((N, 2 * G))
     for start in range(0, N, _BLOCK):
         rows = slice(start, start + _BLOCK)
         codes = groups.codes[rows].astype(np.float32)
@@ -132,26 +132,29 @@ def _refit(groups: Groups, weight: np.ndarray, H: np.ndarray) -> None:
         old = np.concatenate([groups.scales[rows], groups.biases[rows]], axis=1)
         ridge = 1e-6 * np.einsum("nii->ni", normal)
         normal[:, np.arange(2 * G), np.arange(2 * G)] += ridge
-        found = np.linalg.solve(normal, (right + ridge * old)[..., None])[..., 0]
-        scales, biases = groups.stored(found[:, :G]), groups.stored(found[:, G:])
-        sound = (scales > 0) & np.isfinite(biases)
-        groups.scales[rows] = np.where(sound, scales, groups.scales[rows])
-        groups.biases[rows] = np.where(sound, biases, groups.biases[rows])
+        found[rows] = np.linalg.solve(normal, (right + ridge * old)[..., None])[..., 0]
+    scales, biases = groups.stored(found[:, :G]), groups.stored(found[:, G:])
+    sound = (scales > 0) & np.isfinite(biases)
+    groups.scales[sound], groups.biases[sound] = scales[sound], biases[sound]
 
 
 def _descend(groups: Groups, weight: np.ndarray, H: np.ndarray) -> None:
     """One pass of coordinate descent over the codes."""
-    size = groups.format.group_size
     slope = (groups.expand() - weight) @ H  # half the derivative by each number
     for start in range(0, weight.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
-        local = H[block, block]
-        now = slope[:, block].copy()
-        changes = np.zeros_like(now)
+        now, local = _columns(slope[:, block]), H[block, block]
+        scales, _ = groups.of_columns(np.arange(start, start + len(local)))
+        codes, changes = _columns(groups.codes[:, block]), np.empty_like(now)
         for i in range(len(local)):
-            scale, code = groups.scales[:, (start + i) // size], groups.codes[:, start + i]
-            better = np.clip(np.rint(code - now[:, i] / (local[i, i] * scale)), 0, groups.top)
-            changes[:, i] = (better - code) * scale
-            now += changes[:, i : i + 1] * local[i]
-            groups.codes[:, start + i] = better
-        slope += changes @ H[block]
+            better = groups.nearest(codes[i] - now[i] / (local[i, i] * scales[i]))
+            changes[i] = (better - codes[i]) * scales[i]
+            now[i + 1 :] += local[i, i + 1 :, None] * changes[i]
+            codes[i] = better
+        groups.codes[:, block] = codes.T
+        slope += changes.T @ H[block]
+
+
+def _columns(part: np.ndarray) -> np.ndarray:
+    """Columns (N, n) of a matrix as (n, N), so that the numbers of each lie together."""
+    return np.ascontiguousarray(part.T)
