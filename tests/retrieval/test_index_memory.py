@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from support.indexing import run_index
 from mlx_stella.machine.process_memory import peak_resident_bytes
-from mlx_stella.retrieval import updating
+from mlx_stella.retrieval import lance, updating
 
+lance.INDEX_ROWS = 10**9  # the index for approximate search is made after the last peak is told
 updating.FIRST_BATCH = updating.LARGEST_BATCH = 64
 folder, peaks, chance = Path(sys.argv[1]), {}, np.random.default_rng(0)
 

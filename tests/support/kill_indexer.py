@@ -2,8 +2,8 @@
 
     python kill_indexer.py FOLDER START WORK SEED KILLS
 
-LanceDB itself, which has threads, is imported after the fork. Prints a JSON list of what
-:func:`killing.lives` returns.
+LanceDB is imported once, before the forks: it makes its threads anew in each child, and the parent
+does nothing with it. Prints a JSON list of what :func:`killing.lives` returns.
 """
 
 import json
@@ -12,11 +12,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-import lance_namespace  # noqa: F401
-import numpy as np  # noqa: F401
-import pyarrow.dataset  # noqa: F401
-import pydantic  # noqa: F401
-
+from mlx_stella.retrieval import lance, updating
+from support.indexing import embed, run_index
 from support.killing import lives
 
 BATCH = 8
@@ -24,9 +21,6 @@ BATCH = 8
 
 def attempt(folder: Path, uri: Path, log: Path, ready) -> None:
     """Index, and note each text before it is embedded."""
-    from mlx_stella.retrieval import lance, updating
-    from support.indexing import embed, run_index
-
     updating.FIRST_BATCH = updating.LARGEST_BATCH = BATCH
     lance.HASHED_COMMITS = 3
     ready()

@@ -1,7 +1,7 @@
 """Kills a program at random moments until it is done; used by kill_indexer.py and kill_bulk.py.
 
-One process imports most of what the program needs and forks an attempt each time, which costs a
-third of a second at most. The attempt dies by SIGKILL, which no handler sees.
+One process imports what the program needs, or most of it, and forks an attempt each time, which
+costs a third of a second at most. The attempt dies by SIGKILL, which no handler sees.
 """
 
 import json
