@@ -6,6 +6,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,19 +37,31 @@ def folder(tmp_path):
     return tmp_path
 
 
-def launch(folder: Path, ranks: int, log: str, part_seconds: float = 0.1) -> subprocess.Popen:
+@contextmanager
+def launch(
+    folder: Path, ranks: int, log: str, part_seconds: float = 0.1
+) -> Iterator[subprocess.Popen]:
+    """A launch whose ranks have a full stdin, or mlx.launch asks all the time if it takes more."""
     script = [sys.executable, SUPPORT / "bulk_rank.py", log, str(part_seconds)]
     arguments = ["embed", "--input", "in.jsonl", "--output", "out/", "--model", str(CHECKPOINT)]
     port = random.randrange(20_000, 32_000)
-    return subprocess.Popen(
-        [LAUNCH, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--", *script, *arguments],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{TESTS}"},
-    )
+    stdin, unread = os.pipe()
+    os.set_blocking(unread, False)
+    os.write(unread, bytes(2**16))
+    try:
+        yield subprocess.Popen(
+            [LAUNCH, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--"]
+            + [*script, *arguments],
+            cwd=folder,
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{TESTS}"},
+        )
+    finally:
+        os.close(stdin)
+        os.close(unread)
 
 
 def begun(folder: Path, log: str) -> list[tuple[str, int]]:
@@ -61,8 +75,8 @@ def begun(folder: Path, log: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_each_part_is_of_one_rank(folder, ranks):
-    process = launch(folder, ranks, "log")
-    output, error = process.communicate(timeout=120)
+    with launch(folder, ranks, "log") as process:
+        output, error = process.communicate(timeout=120)
     assert output == "" and "Traceback" not in error
     assert error.count("1 of 208 rows failed") == 1, error
     assert contents(folder / "out") == contents(folder / "whole")
@@ -72,21 +86,22 @@ def test_each_part_is_of_one_rank(folder, ranks):
 
 def test_what_a_dead_rank_left_is_done_by_the_next_run(folder):
     """Which has another number of ranks; and nobody gets in while a rank lives."""
-    process = launch(folder, 2, "log", part_seconds=1.0)
-    while len(begun(folder, "log")) < 4:
-        assert process.poll() is None
-        time.sleep(0.01)
-    arguments = ("embed", "--input", "in.jsonl", "--output", "out/")
-    error = fail(*arguments, cwd=folder, model=str(CHECKPOINT))
-    assert "is writing to it; remedy: wait until it is done" in error
-    holder = json.loads((folder / "out" / ".lock").read_text())["process"]
-    os.kill(holder, 9)
-    process.communicate(timeout=120)
+    with launch(folder, 2, "log", part_seconds=1.0) as process:
+        while len(begun(folder, "log")) < 4:
+            assert process.poll() is None
+            time.sleep(0.01)
+        arguments = ("embed", "--input", "in.jsonl", "--output", "out/")
+        error = fail(*arguments, cwd=folder, model=str(CHECKPOINT))
+        assert "is writing to it; remedy: wait until it is done" in error
+        holder = json.loads((folder / "out" / ".lock").read_text())["process"]
+        os.kill(holder, 9)
+        process.communicate(timeout=120)
     manifest = read(folder / "out")
     done = {part for part in range(PARTS) if failures(folder / "out", part, manifest) is not None}
     assert 0 < len(done) < PARTS
     before = {part: (folder / "out" / f"part-{part:05}.parquet").stat() for part in done}
-    launch(folder, 3, "again").communicate(timeout=120)
+    with launch(folder, 3, "again") as process:
+        process.communicate(timeout=120)
     again = begun(folder, "again")
     assert sorted(part for _, part in again) == sorted(set(range(PARTS)) - done)
     assert {rank for rank, _ in again} == {"0/3", "1/3", "2/3"}
