@@ -16,6 +16,9 @@ from mlx_stella.files.parquet import ID_FIELDS, Record, no_field, parse_parquet
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is a fault: it would not be one text, and may not fit into memory."""
 
+_BUFFER = 2**20
+"""Bytes. Lines of 300 take half the time that they take with Python's 8 KiB, long ones a tenth."""
+
 T = TypeVar("T")
 
 
@@ -141,7 +144,7 @@ def _records(
     if ending == ".parquet":
         yield from parse_parquet(source, fields, wanted, keeps_fields)
         return
-    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+    with source.open("rb", _BUFFER) if isinstance(source, Path) else nullcontext(source) as file:
         if ending == ".jsonl":
             yield from _parse_jsonl(_Lines(file), wanted)
         elif ending == ".txt":
