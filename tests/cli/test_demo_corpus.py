@@ -25,7 +25,7 @@ def installed(tmp_path, monkeypatch) -> Path:
     return package
 
 
-def test_three_questions_are_asked_and_nothing_is_left(tmp_path, monkeypatch):
+def test_three_questions_are_asked_and_nothing_is_left(tmp_path, small_clone, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     output = succeed("demo", "--corpus", "--model", MODEL, cwd=tmp_path)
     for question in corpus.QUESTIONS:

@@ -209,7 +209,7 @@ def test_columns_of_a_table(tmp_path):
     assert status == 1 and "no field 'text'" in error and tame(error) and error.count("\n") == 1
 
 
-def test_the_words_of_every_verb_that_succeeds(tmp_path):
+def test_the_words_of_every_verb_that_succeeds(tmp_path, small_clone):
     pytest.importorskip("lancedb")
     evil = "".join(c for c in EVIL if c not in "\0\ud800/")
     furnish(tmp_path, evil)
