@@ -21,6 +21,11 @@ from support.false_hub import TOKEN, FalseHub, serving
 
 import mlx_stella  # noqa: F401  # chooses the BLAS; whatever test imports mlx.core first is too late
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: at the end one process would work at one, and the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -89,8 +94,6 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseHub
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
         monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.02)))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield served
