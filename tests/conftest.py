@@ -21,6 +21,7 @@ from support.false_hub import TOKEN, FalseHub, serving
 
 import mlx_stella  # noqa: F401  # chooses the BLAS; whatever test imports mlx.core first is too late
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest come first: at the end one process would work at one, and the others wait."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

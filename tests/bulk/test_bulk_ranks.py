@@ -42,16 +42,16 @@ def launch(
     folder: Path, ranks: int, log: str, part_seconds: float = 0.1
 ) -> Iterator[subprocess.Popen]:
     """A launch whose ranks have a full stdin, or mlx.launch asks all the time if it takes more."""
+    port = random.randrange(20_000, 32_000)
+    launcher = [LAUNCH, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--"]
     script = [sys.executable, SUPPORT / "bulk_rank.py", log, str(part_seconds)]
     arguments = ["embed", "--input", "in.jsonl", "--output", "out/", "--model", str(CHECKPOINT)]
-    port = random.randrange(20_000, 32_000)
     stdin, unread = os.pipe()
     os.set_blocking(unread, False)
     os.write(unread, bytes(2**16))
     try:
         yield subprocess.Popen(
-            [LAUNCH, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--"]
-            + [*script, *arguments],
+            [*launcher, *script, *arguments],
             cwd=folder,
             stdin=stdin,
             stderr=subprocess.PIPE,
