@@ -41,12 +41,12 @@ def tree(*paths: str) -> bytes:
     ).encode()
 
 
-def wait_little(monkeypatch) -> None:
+def wait_little(monkeypatch, seconds: float = 0.1) -> None:
     """For what never answers: as long as the client waits, a machine at work may take to answer."""
     from huggingface_hub import constants
 
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
-        monkeypatch.setattr(constants, name, 0.1)
+        monkeypatch.setattr(constants, name, seconds)
 
 
 UNREACHABLE, REFUSED, ODD = "cannot be reached", "refused", "was not understood"
@@ -230,6 +230,7 @@ def test_files_of_xet_storage_come_by_the_guarded_client(online, monkeypatch):
 
 
 def test_one_line_tells_that_one_waits(online, tmp_path, monkeypatch):
+    wait_little(monkeypatch, 0.3)
     monkeypatch.setattr(transfer, "_NOTE_SECONDS", 0.05)
     online.ways["GET /api/models"] = silence
     status, _, error = run("info", NAME, cwd=tmp_path)
