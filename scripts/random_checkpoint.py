@@ -507,9 +507,7 @@ MODELS = {
     "bge-m3": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, BGE_CLS),
     "multilingual-e5-base": Model(bert, E5_BASE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN),
     "multilingual-e5-large": Model(bert, E5_LARGE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN),
-    "multilingual-e5-large-instruct": Model(
-        bert, E5_LARGE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN
-    ),
+    "e5-large-instruct": Model(bert, E5_LARGE, xlm_roberta_tokenizer, ZH_TOKENIZER, E5_MEAN),
     "arctic-embed-l-v2.0": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, ARCTIC_CLS),
 }
 # Of these only the shape is known to be theirs.

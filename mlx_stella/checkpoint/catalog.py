@@ -113,6 +113,15 @@ def _gte(alias: str, name: str, parameters: int, dim: int, tokens: int, query: s
     )
 
 
+_SHORTER = {
+    "snowflake-": "",
+    "-1792d": "",
+    "mrl-large": "mrl",
+    "multilingual-e5-large-instruct": "e5-large-instruct",
+}
+"""What is left out of a repository's name in an alias."""
+
+
 def _bert(
     repo: str,
     licence: str,
@@ -127,8 +136,10 @@ def _bert(
     """A BERT or kin of it. Its query prompt, if any, is "query"; its alias its name, shorter."""
     prompts = prompts or {}
     name = repo.split("/")[1].lower()
+    for long, short in _SHORTER.items():
+        name = name.replace(long, short)
     return Entry(
-        name.removeprefix("snowflake-").removesuffix("-1792d").replace("mrl-large", "mrl"),
+        name,
         repo,
         licence,
         parameters,

@@ -298,7 +298,7 @@ EXAMPLES: tuple[Example, ...] = (
         uncertainty=_IN_FLOAT16,
     ),
     Similarities(
-        "multilingual-e5-large-instruct",
+        "e5-large-instruct",
         "model card",
         (_GTE_QWEN_QUERIES[0], "南瓜的家常做法"),
         (_GTE_QWEN_PASSAGES[0], _PUMPKIN),

@@ -15,6 +15,9 @@ from mlx_stella.retrieval.updating import stored_versions
 _CLOSING = re.compile(r"[,.;:!?)\]}\u2e80-\uffef]")
 """Signs, those of Chinese and Japanese among them, that no space stands before."""
 
+_OPENING = ("(", "[", "{", "_")
+"""Signs that no space stands behind."""
+
 _LIKELY = 8
 """Characters; where as many end one chunk and begin the next, that is an overlap, wherever."""
 
@@ -105,7 +108,9 @@ def join_lines(chunks: Sequence[Chunk], overlap: int, lines: tuple[int, int] | N
         else:
             own = before.text.split("\n")[: chunk.start_line - before.start_line]
             start = sum(map(len, own)) + len(own)
-            joint = "" if _CLOSING.match(chunk.text) else " "  # of a line that was cut
+            # Of a line that was cut.
+            is_close = _CLOSING.match(chunk.text) or before.text.endswith(_OPENING)
+            joint = "" if is_close else " "
             pieces.append(_until(before.text, chunk.text, start, overlap, joint))
         before = chunk
     text = "".join(pieces) + (before.text if before else "")

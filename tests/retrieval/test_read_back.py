@@ -61,9 +61,10 @@ def test_joints():
         chunk("cats\nthree", 3, 4),  # an overlap
         chunk("five of", 7, 7),
         chunk("frogs", 7, 7),  # f ends one and begins the next by chance
-        chunk(", and more", 7, 7),
+        chunk(", and _", 7, 7),
+        chunk("more_", 7, 7),
     ]
-    whole = "\none\ntwo cats\nthree\n\n\nfive of frogs, and more"
+    whole = "\none\ntwo cats\nthree\n\n\nfive of frogs, and _more_"
     assert passages.join_lines(chunks, 4, None) == whole
     assert passages.join_lines(chunks, 4, (3, 5)) == "two cats\nthree\n"
     assert passages.join_lines(chunks[1:2], 4, (4, 4)) == "three"
