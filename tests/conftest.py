@@ -1,6 +1,7 @@
 """Fixtures: the tiny checkpoints, loaded once; the real small model; the lent folder."""
 
 import os
+import signal
 
 os.environ["MLX_ENABLE_TF32"] = "0"  # before MLX is imported: float32 means float32 here
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
@@ -8,6 +9,9 @@ os.environ["MLX_STELLA_SOCKET"] = "/nonexistent"  # nor a server that runs on th
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: two threads each would wait for one another by spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and every process of the tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import importlib.util
 import shutil

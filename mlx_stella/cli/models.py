@@ -5,7 +5,7 @@ from mlx_stella.cli.terminal import say
 
 
 def models() -> None:
-    """List the known models: alias, sizes of vectors, tokens, GB in float16, query prompt, licence."""
+    """List the known models: alias, sizes of vectors, tokens, GB in float16, prompt, licence."""
     rows = [("ALIAS", "DIMS", "TOKENS", "GB", "QUERY AS", "LICENCE")]
     for entry in MODELS:
         default, *others = entry.dims
