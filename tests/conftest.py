@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: two threads each would wait for one another by spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in its background so, and every process of the tests would inherit it.
+    # A shell starts what runs in its background so, and all processes of the tests inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import importlib.util
