@@ -19,38 +19,42 @@ MAX_HEADER_BYTES = 64 * 2**10
 
 
 class Connection(Protocol):
-    """A connection that ends where the headers of a request are late, or too long."""
+    """A connection that ends where the headers of a request are late, or too long.
+
+    Before the first byte of a request it may be idle: clients keep some open for what comes.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        self._end_in(self.timeout_keep_alive)  # between requests uvicorn sees to that
 
     def data_received(self, data: bytes) -> None:
         if self._awaits_headers():
+            if not self._header_bytes:
+                self._end_in(HEADER_TIMEOUT_S)
             self._header_bytes += len(data)
         super().data_received(data)
-        self._watch()
-        if self._awaits_headers() and self._header_bytes > MAX_HEADER_BYTES:
+        if not self._awaits_headers():
+            self._end_in(None)
+            self._header_bytes = 0
+        elif self._header_bytes > MAX_HEADER_BYTES:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unwatch()
+        self._end_in(None)
 
     def _awaits_headers(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _watch(self) -> None:
-        if not self._awaits_headers():
-            self._unwatch()
-            self._header_bytes = 0
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.close)
-
-    def _unwatch(self) -> None:
+    def _end_in(self, seconds: float | None) -> None:
+        """End the connection after this time, if nothing sets another; None for no end."""
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self.transport.close()

@@ -22,13 +22,16 @@ async def app(scope, receive, send):
 
 
 async def talk(port: int, *parts: bytes) -> tuple[bytes, float]:
-    """All that comes back, and the seconds after which the connection was closed."""
+    """All that comes back, and the seconds after which the connection was closed.
+
+    A part of no bytes is a while in which nothing is sent.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     start = time.perf_counter()
     found = b""
     for part in parts:
         writer.write(part)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02 if part else 0.6)
     try:
         found = await asyncio.wait_for(reader.read(), 5)
     except ConnectionError:  # it was still being written to
@@ -40,7 +43,12 @@ async def talk(port: int, *parts: bytes) -> tuple[bytes, float]:
 
 async def with_server(*clients: tuple[bytes, ...]) -> list[tuple[bytes, float]]:
     config = uvicorn.Config(
-        app, port=0, http=connections.Connection, lifespan="off", log_level="error"
+        app,
+        port=0,
+        http=connections.Connection,
+        lifespan="off",
+        log_level="error",
+        timeout_keep_alive=1,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -57,9 +65,10 @@ async def with_server(*clients: tuple[bytes, ...]) -> list[tuple[bytes, float]]:
 def test_a_connection_that_says_nothing_or_says_it_slowly_ends(monkeypatch):
     monkeypatch.setattr(connections, "HEADER_TIMEOUT_S", 0.3)
     monkeypatch.setattr(connections, "MAX_HEADER_BYTES", 1000)
-    silent, slow, second, endless, whole = asyncio.run(
+    silent, late, slow, second, endless, whole = asyncio.run(
         with_server(
             (),
+            (b"", REQUEST + b"Connection: close\r\n\r\n"),  # a pool opens it before it is needed
             (REQUEST, b"x: y\r\n", b"z: "),
             (REQUEST + b"\r\n", REQUEST),  # a second request on the same connection
             (REQUEST, *[b"x: " + b"a" * 400 + b"\r\n"] * 8),
@@ -67,5 +76,5 @@ def test_a_connection_that_says_nothing_or_says_it_slowly_ends(monkeypatch):
         )
     )
     assert silent[0] == slow[0] == endless[0] == b""
-    assert max(silent[1], slow[1], second[1], endless[1]) < 3
-    assert second[0].count(b"200 OK") == whole[0].count(b"200 OK") == 1
+    assert silent[1] >= 1 and max(silent[1], slow[1], second[1], endless[1]) < 3
+    assert [one[0].count(b"200 OK") for one in (late, second, whole)] == [1, 1, 1]
