@@ -30,6 +30,8 @@ _INTERACTIVE_TEXTS, _INTERACTIVE_CHARACTERS = 16, 8192
 
 _QUERY = ("query", "search_query")
 _DOCUMENT = ("document", "passage", "search_document")
+_KINDS = (*_QUERY, *_DOCUMENT)
+"""Of texts; what else a request names is a task or a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,11 @@ def _prompt_of(
 def _named(kind: str, param: str, encoder: Encoder) -> str | None:
     """The name of the prompt for a kind of text; None where the model has none for it."""
     prompts = encoder.checkpoint.prompts
-    if kind in prompts.named:
+    if kind == "query":  # as encode_query and encode_document choose, whatever a prompt is called
+        return prompts.for_query(None)
+    if kind == "document":
+        return prompts.for_document()
+    if kind in _KINDS and kind in prompts.named:
         return kind
     if kind in _QUERY:
         return prompts.for_query(None)

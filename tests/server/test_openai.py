@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ pytest.importorskip("fastapi")
 
 from support import load_tiny
 from support.serving import TINY, with_server
+
+from mlx_stella.checkpoint.prompts import Prompts
+from mlx_stella.server.asked import Asked, settle
 
 TEXTS = ["green tea", "the keys are in the car", "", "words " * 40]
 
@@ -79,6 +83,24 @@ PROMPTS = [
     ({"input_type": "document"}, ":query", None),
     ({"prompt_name": "s2s_query", "input_type": "query"}, "", "s2s_query"),
 ]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [("query",), ("s2p_query", "query"), ("s2p_query",), ("search_query", "passage"), ()],
+    ids=" ".join,
+)
+def test_a_question_has_the_prompt_that_encode_query_chooses(named, monkeypatch):
+    """So has a passage that of encode_document, whatever the prompts of a model are called."""
+    model = load_tiny(TINY)
+    prompts = Prompts({name: f"{name}: " for name in named}, default_name=next(iter(named), None))
+    monkeypatch.setattr(model, "checkpoint", replace(model.checkpoint, prompts=prompts))
+    for kind, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        expected = encode(["tea"])
+        for fields, suffix in (({"input_type": kind}, None), ({}, kind)):
+            settings, _ = settle(Asked(texts=["tea"], model=TINY, **fields), suffix, model)
+            (found,) = model.encode(["tea"], settings=settings).values()
+            assert (found == expected).all()
 
 
 def test_which_prompt_is_taken_is_told():
