@@ -44,6 +44,9 @@ MOST_QUESTIONS, MOST_HITS = 64, 10_000
 MOST_LINES = 10_000
 """Of context before and after a passage."""
 
+PAGE_CHARACTERS = 100_000
+"""Of a file's text in an answer; the rest is on further pages."""
+
 _Top = Annotated[Count, Field(le=1000)]
 
 
@@ -138,12 +141,16 @@ def router(served: Served) -> APIRouter:
         context: Annotated[int, Query(ge=0, le=MOST_LINES)] = 0,
         first: Annotated[int | None, Query(alias="from", ge=1)] = None,
         last: Annotated[int | None, Query(alias="to", ge=1)] = None,
+        at: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
-        """A passage, or lines of its file, as the index holds them; no file is opened."""
+        """A passage, or lines of its file, as the index holds them; no file is opened.
+
+        Of a long text a page: ``next`` is the character that the next one begins ``at``.
+        """
         place = indexes.place(ref)
         lines = None if first is None and last is None else (first or 1, last or first or 1)
         found = await _asked(place.index, lambda opened: _read(opened, place, lines, context))
-        return json_response({"index": place.index.label, **found})
+        return json_response({"index": place.index.label, **found, **_page(found["text"], at)})
 
     @routes.get("/v1/index/status")
     async def status(request: Request, index: str | None = None) -> Response:
@@ -243,6 +250,19 @@ def _read(
     text = opened.read(hit or file, lines)
     heading = {} if hit is None else {"heading": hit.heading, "record": hit.record}
     return {"file": file, "lines": list(lines or known or ()) or None, **heading, "text": text}
+
+
+def _page(text: str, at: int) -> dict[str, Any]:
+    """As much of a text as goes into an answer, and where the next page begins, if there is one.
+
+    Raises:
+        RequestError: it has no such character.
+    """
+    if at and at >= len(text):
+        fault, remedy = f"at is {at}, the text has {len(text)} characters", "a next that was told"
+        raise RequestError(fault, param="at", remedy=remedy)
+    end = at + PAGE_CHARACTERS
+    return {"text": text[at:end], **({"next": end} if end < len(text) else {})}
 
 
 def _entry(served: Served, index: ServedIndex, opened: Index, request: Request) -> dict[str, Any]:

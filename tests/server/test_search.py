@@ -17,6 +17,7 @@ from support.listening import ask, serving, short_folder
 from mlx_stella import Index, InputError, StoreError
 from mlx_stella.checkpoint.origin import fingerprint
 from mlx_stella.server import openai
+from mlx_stella.server import search as search_routes
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.indexes import Indexes, recorded_models
 from mlx_stella.server.models import Models
@@ -103,6 +104,19 @@ def test_a_passage_by_its_ref_or_id_with_lines_around_it(server):
     assert around["text"] == "\n".join(rows[first - 4 : last + 3])
     assert get(f"{by_id}?from=2&to=4")["text"] == "\n".join(rows[1:4])
     assert get("notes/long.txt")["text"] == LINES
+
+
+def test_a_long_file_comes_in_pages(server, monkeypatch):
+    monkeypatch.setattr(search_routes, "PAGE_CHARACTERS", 1000)
+    port, pages, at = server[0], [], 0
+    while at is not None:
+        status, answer, _ = ask(port, "GET", f"/v1/passages/notes/long.txt?at={at}")
+        assert status == 200 and len(answer["text"]) <= 1000
+        pages.append(answer["text"])
+        at = answer.get("next")
+    assert "".join(pages) == LINES and len(pages) > 3
+    status, _, text = ask(port, "GET", "/v1/passages/notes/long.txt?at=999999")
+    assert status == 400 and "at is 999999" in text
 
 
 def test_similar_passages(server):
