@@ -131,6 +131,17 @@ class Served:
             VectorError: the model gave a vector that is not finite, or is zero.
             GoneError: the client left.
         """
+        gone = asyncio.ensure_future(_until_gone(receive)) if receive else None
+        try:
+            return await self._embed(asked, gone)
+        except (GoneError, asyncio.CancelledError):
+            self.metrics.cancelled.inc()
+            raise
+        finally:
+            if gone:
+                gone.cancel()
+
+    async def _embed(self, asked: Asked, gone: "asyncio.Future[None] | None") -> Embedded:
         start = time.perf_counter()
         model, suffix = self.models.find(asked.model)
         async with self.models.using(model, asked.keep_alive) as encoder:
@@ -143,10 +154,10 @@ class Served:
                     self._remembered.move_to_end(key)
                     self.metrics.cached.inc()
                     return found
-            prepared = await self._prepare(encoder, asked, settings)
+            prepared = await self._prepare(encoder, asked, settings, gone)
             tokenized = time.perf_counter()
             self.metrics.tokenize_seconds.observe(tokenized - loaded)
-            job = await self._compute(asked, encoder, settings, prepared, receive)
+            job = await self._compute(asked, encoder, settings, prepared, gone)
         seconds = {"load": loaded - start, "tokenize": tokenized - loaded}
         if job.started:
             seconds |= {"queue": job.started - job.arrived, "forward": job.finished - job.started}
@@ -163,11 +174,19 @@ class Served:
                 self._remembered.popitem(last=False)
         return embedded
 
-    async def _prepare(self, encoder: Encoder, asked: Asked, settings: Settings) -> Prepared:
+    async def _prepare(
+        self,
+        encoder: Encoder,
+        asked: Asked,
+        settings: Settings,
+        gone: "asyncio.Future[None] | None",
+    ) -> Prepared:
         """Tokenize, slice by slice, in a thread; questions have one of their own."""
         loop, pool = asyncio.get_running_loop(), self._tokenizers[asked.goes_first]
         parts, tokens = [], 0
         for first, texts in _slices(asked.texts):
+            if gone and gone.done():
+                raise _left()
             part = await loop.run_in_executor(pool, _tokenized, encoder, texts, settings, first)
             parts.append(part)
             tokens += sum(part.lengths)
@@ -183,12 +202,12 @@ class Served:
         encoder: Encoder,
         settings: Settings,
         prepared: Prepared,
-        receive: Receive | None,
+        gone: "asyncio.Future[None] | None",
     ) -> Job:
         lengths = prepared.lengths
         job = Job(
             group=_group(encoder, settings, prepared.masked),
-            client=asked.client,
+            client=(asked.client, settings.prefix),  # a program's question and its passages differ
             is_interactive=asked.goes_first,
             lengths=lengths,
             size_bytes=4 * sum(lengths) + 4 * len(lengths) * sum(settings.widths),
@@ -199,18 +218,13 @@ class Served:
             done=asyncio.get_running_loop().create_future(),
         )
         self.worker.submit(job)
-        watch = receive and asyncio.ensure_future(_until_gone(receive))
-        if watch:
-            watch.add_done_callback(lambda ended: _give_up(job.done))
+        if gone:
+            gone.add_done_callback(lambda ended: _give_up(job.done))
         try:
             return await job.done
         except (GoneError, asyncio.CancelledError):
             self.worker.drop(job)
-            self.metrics.cancelled.inc()
             raise
-        finally:
-            if watch:
-                watch.cancel()
 
 
 def _group(encoder: Encoder, settings: Settings, masked: int) -> Hashable:
@@ -244,9 +258,13 @@ def _tokenized(encoder: Encoder, texts: Sequence[str], settings: Settings, first
     return Prepared(ids, part.untruncated_lengths, part.masked, first)
 
 
+def _left() -> GoneError:
+    return GoneError("the client has left")
+
+
 def _give_up(future: "asyncio.Future[Job]") -> None:
     if not future.done():
-        future.set_exception(GoneError("the client has left"))
+        future.set_exception(_left())
 
 
 async def _until_gone(receive: Receive) -> None:

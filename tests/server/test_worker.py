@@ -135,6 +135,50 @@ def test_what_a_client_that_left_had_asked_is_not_computed(held):
     with_server(check)
 
 
+def test_what_a_client_that_left_had_asked_is_not_tokenized_either(monkeypatch):
+    async def check(server):
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        tokenized, prepare = [], Encoder.prepare
+
+        def counted(self, texts, *arguments, **options):
+            tokenized.extend(texts)
+            return prepare(self, texts, *arguments, **options)
+
+        monkeypatch.setattr(Encoder, "prepare", counted)
+        with pytest.raises(GoneError):
+            await server.served.embed(Asked(texts=["words"] * 2000, model=TINY), receive)
+        assert len(tokenized) < 100
+        metrics = (await server.client.get("/metrics")).text
+        assert count(metrics, "cancelled_total") == 1
+
+    with_server(check)
+
+
+def test_a_programs_question_does_not_stand_behind_all_its_passages(held):
+    """As a chat window sends them: a text a request, all at once, and questions in between."""
+
+    async def check(server):
+        order = []
+
+        async def ask(number, **words):
+            assert (await server.embed(f"passage {number} " + "tea " * 400, **words)).is_success
+            order.append(number)
+
+        passages = [asyncio.create_task(ask(number)) for number in range(100)]
+        backlog = server.served.worker._backlog
+        await until(lambda: backlog.tokens > 50 * length_of("tea " * 400))
+        question = asyncio.create_task(ask("question", input_type="query"))
+        before = backlog.tokens
+        await until(lambda: backlog.tokens > before)
+        held.set()
+        await asyncio.gather(question, *passages)
+        assert order.index("question") < 50, order
+
+    with_server(check)
+
+
 def test_a_full_backlog_is_429_with_a_time_and_an_end_is_503(held):
     async def check(server):
         first = asyncio.create_task(server.embed("x"))
