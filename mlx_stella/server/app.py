@@ -38,7 +38,8 @@ def create_app(served: Served, access: Access | None = None) -> FastAPI:
         redoc_url=None,
     )
     for protocol in (openai, ollama, tei, cohere, search, life):
-        app.include_router(protocol.router(served))
+        # Not included: FastAPI would look for the route in each router, and then again.
+        app.router.routes.extend(protocol.router(served).routes)
     _tell_faults(app, served)
     app.add_middleware(Guard, access=access or Access.of(), faults=served.faults)
     app.add_middleware(Counted, served=served)

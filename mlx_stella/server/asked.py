@@ -6,6 +6,7 @@ so ``stella-400m:query`` is stella-400m with its query prompt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from urllib.parse import quote
 
 from mlx_stella.encoding.encoder import Encoder
@@ -83,7 +84,7 @@ class Asked:
                 remedy="several requests",
             )
 
-    @property
+    @cached_property
     def characters(self) -> int:
         """Of all texts; a text that is no string is told later, with its number."""
         return sum(len(text) for text in self.texts if isinstance(text, str))

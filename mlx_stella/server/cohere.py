@@ -14,6 +14,8 @@ from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     Body,
     Count,
+    Direct,
+    Pieces,
     base64_of,
     body_of,
     client_of,
@@ -42,7 +44,7 @@ class EmbedRequest(Body):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/v2", shape)
-    routes = APIRouter(tags=["Cohere"], responses=faults_in(shape))
+    routes = APIRouter(route_class=Direct, tags=["Cohere"], responses=faults_in(shape))
 
     @routes.post("/v2/embed", openapi_extra=body_of(EmbedRequest))
     async def embed(request: Request) -> Response:
@@ -58,11 +60,11 @@ def router(served: Served) -> APIRouter:
             client=client_of(request),
         )
         embedded = await served.embed(asked, request.receive)
-        parts = []
+        kinds = []
         if "float" in body.embedding_types:
-            parts.append(b'"float":' + await json_rows(embedded.vector))
+            kinds.append([b'"float":', *await json_rows(embedded.vector)])
         if "base64" in body.embedding_types:
-            parts.append(b'"base64":' + orjson.dumps([base64_of(v) for v in embedded.vector]))
+            kinds.append([b'"base64":', orjson.dumps([base64_of(v) for v in embedded.vector])])
         rest = {
             "id": str(uuid.uuid4()),
             "response_type": "embeddings_by_type",
@@ -72,8 +74,10 @@ def router(served: Served) -> APIRouter:
                 "billed_units": {"input_tokens": sum(embedded.tokens)},
             },
         }
-        answer = b'{"embeddings":{' + b",".join(parts) + b"}," + orjson.dumps(rest)[1:]
-        return Response(answer, headers=headers_of(embedded), media_type="application/json")
+        pieces = [b'{"embeddings":{', *kinds[0]]
+        for more in kinds[1:]:
+            pieces += [b",", *more]
+        return Pieces([*pieces, b"}," + orjson.dumps(rest)[1:]], headers_of(embedded))
 
     return routes
 

@@ -5,7 +5,7 @@ system lets a process have; on macOS those are 256.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -16,6 +16,41 @@ else:
 
 HEADER_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 2**10
+
+_TOGETHER_BYTES = 64 * 2**10
+
+
+class _Together:
+    """A transport that sends what is written to it in one turn of the event loop at once.
+
+    Head and body of an answer are written one by one: that were two calls of the system, and a
+    client that is woken twice. All else is the transport's own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if len(data) > _TOGETHER_BYTES:
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()
 
 
 class Connection(Protocol):
@@ -28,13 +63,12 @@ class Connection(Protocol):
     _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Together(transport, self.loop)))
         self._end_in(self.timeout_keep_alive)  # between requests uvicorn sees to that
 
     def data_received(self, data: bytes) -> None:
+        is_first = not self._header_bytes
         if self._awaits_headers():
-            if not self._header_bytes:
-                self._end_in(HEADER_TIMEOUT_S)
             self._header_bytes += len(data)
         super().data_received(data)
         if not self._awaits_headers():
@@ -42,6 +76,8 @@ class Connection(Protocol):
             self._header_bytes = 0
         elif self._header_bytes > MAX_HEADER_BYTES:
             self.transport.close()
+        elif is_first:
+            self._end_in(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

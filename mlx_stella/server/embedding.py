@@ -5,8 +5,8 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.settings import OnLong, Settings
 from mlx_stella.server.asked import MOST_TOKENS, Asked, settle
 from mlx_stella.server.faults import Faults, RequestError, Shape
+from mlx_stella.server.helper import Helper
 from mlx_stella.server.metrics import Metrics
 from mlx_stella.server.models import Models, ServedModel
 from mlx_stella.server.worker import GoneError, Job, StoppingError, Worker
@@ -86,8 +87,7 @@ class Served:
         self.worker = worker or Worker(self.metrics)
         self.default_prompt, self._on_long = default_prompt, on_long
         self._tokenizers = {
-            goes_first: ThreadPoolExecutor(1, f"tokenize-{goes_first}")
-            for goes_first in (True, False)
+            goes_first: Helper(f"tokenize-{goes_first}") for goes_first in (True, False)
         }
         self._remembered: OrderedDict[Any, Embedded] = OrderedDict()
         self.failure: Exception | None = None
@@ -113,8 +113,8 @@ class Served:
         """End, once all that waits is computed."""
         await self.worker.stop()
         self._starting.cancel()
-        for pool in self._tokenizers.values():
-            pool.shutdown()
+        for thread in self._tokenizers.values():
+            thread.stop()
 
     async def embed(self, asked: Asked, receive: Receive | None = None) -> Embedded:
         """Embed the texts of a request.
@@ -182,12 +182,12 @@ class Served:
         gone: "asyncio.Future[None] | None",
     ) -> Prepared:
         """Tokenize, slice by slice, in a thread; questions have one of their own."""
-        loop, pool = asyncio.get_running_loop(), self._tokenizers[asked.goes_first]
+        thread = self._tokenizers[asked.goes_first]
         parts, tokens = [], 0
         for first, texts in _slices(asked.texts):
             if gone and gone.done():
                 raise _left()
-            part = await loop.run_in_executor(pool, _tokenized, encoder, texts, settings, first)
+            part = await thread.call(partial(_tokenized, encoder, texts, settings, first))
             parts.append(part)
             tokens += sum(part.lengths)
             if tokens > MOST_TOKENS:

@@ -18,7 +18,7 @@ from mlx_stella import __version__
 from mlx_stella.errors import ModelNotFoundError
 from mlx_stella.models.architectures import ARCHITECTURES
 from mlx_stella.server.asked import Asked, split_name
-from mlx_stella.server.embedding import Embedded, Served
+from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault, RequestError
 from mlx_stella.server.models import ServedModel
 from mlx_stella.server.openai import headers_of
@@ -26,6 +26,8 @@ from mlx_stella.server.wire import (
     INPUT,
     Body,
     Count,
+    Direct,
+    Pieces,
     body_of,
     client_of,
     faults_in,
@@ -80,7 +82,7 @@ class ShowRequest(Body):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/api", shape)
-    routes = APIRouter(tags=["Ollama"], responses=faults_in(shape))
+    routes = APIRouter(route_class=Direct, tags=["Ollama"], responses=faults_in(shape))
 
     @routes.get("/", response_class=PlainTextResponse)
     @routes.head("/", response_class=PlainTextResponse)
@@ -140,7 +142,8 @@ def router(served: Served) -> APIRouter:
             "prompt_eval_count": sum(embedded.tokens),
         }
         rows = await json_rows(embedded.vector)
-        return _answer(b'{"embeddings":' + rows + b"," + orjson.dumps(rest)[1:], embedded)
+        pieces = [b'{"embeddings":', *rows, b"," + orjson.dumps(rest)[1:]]
+        return Pieces(pieces, headers_of(embedded))
 
     @routes.post("/api/embeddings", openapi_extra=body_of(OldRequest))
     async def embeddings(request: Request) -> Response:
@@ -158,8 +161,7 @@ def router(served: Served) -> APIRouter:
             await _load(served, asked)
             return json_response({"embedding": []})
         embedded = await served.embed(asked, request.receive)
-        rows = await json_rows(embedded.vector)
-        return _answer(b'{"embedding":' + rows[1:-1] + b"}", embedded)
+        return json_response({"embedding": embedded.vector[0]}, headers=headers_of(embedded))
 
     return routes
 
@@ -167,10 +169,6 @@ def router(served: Served) -> APIRouter:
 def shape(fault: Fault) -> dict[str, Any]:
     """A fault as Ollama tells it."""
     return {"error": fault.message}
-
-
-def _answer(body: bytes, embedded: Embedded) -> Response:
-    return Response(body, headers=headers_of(embedded), media_type="application/json")
 
 
 async def _load(served: Served, asked: Asked) -> None:

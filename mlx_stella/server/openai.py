@@ -15,6 +15,8 @@ from mlx_stella.server.wire import (
     INPUT,
     Body,
     Count,
+    Direct,
+    Pieces,
     base64_of,
     body_of,
     client_of,
@@ -47,7 +49,7 @@ class EmbeddingsRequest(Body):
 def router(served: Served) -> APIRouter:
     """The routes."""
     served.faults.speaks("/v1", shape)
-    routes = APIRouter(tags=["OpenAI"], responses=faults_in(shape))
+    routes = APIRouter(route_class=Direct, tags=["OpenAI"], responses=faults_in(shape))
 
     @routes.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:
@@ -114,8 +116,8 @@ async def _answer(embedded: Embedded, name: str, is_base64: bool) -> Response:
     )
     tokens = sum(embedded.tokens)
     rest = orjson.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
-    body = b'{"object":"list","data":' + await json_rows(rows) + b"," + rest[1:]
-    return Response(body, headers=headers_of(embedded), media_type="application/json")
+    pieces = [b'{"object":"list","data":', *await json_rows(rows), b"," + rest[1:]]
+    return Pieces(pieces, headers_of(embedded))
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mlx_stella.server.openai import headers_of, shape
 from mlx_stella.server.wire import (
     Body,
     Count,
+    Direct,
     body_of,
     client_of,
     faults_in,
@@ -76,7 +77,7 @@ def router(served: Served) -> APIRouter:
     Raises:
         InputError, StoreError: as :class:`~mlx_stella.server.indexes.Indexes`.
     """
-    routes = APIRouter(tags=["Search"], responses=faults_in(shape))
+    routes = APIRouter(route_class=Direct, tags=["Search"], responses=faults_in(shape))
     indexes = Indexes(served.indexes)
 
     @routes.post("/v1/search", openapi_extra=body_of(SearchRequest))

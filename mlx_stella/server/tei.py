@@ -24,6 +24,8 @@ from mlx_stella.server.wire import (
     INPUT,
     Body,
     Count,
+    Direct,
+    Pieces,
     body_of,
     client_of,
     faults_in,
@@ -89,7 +91,9 @@ def router(served: Served) -> APIRouter:
     """The routes."""
     for path in _PATHS:
         served.faults.speaks(path, shape)
-    routes = APIRouter(tags=["text-embeddings-inference"], responses=faults_in(shape))
+    routes = APIRouter(
+        route_class=Direct, tags=["text-embeddings-inference"], responses=faults_in(shape)
+    )
     first = served.models.first
 
     @routes.post("/embed", openapi_extra=body_of(EmbedRequest))
@@ -106,8 +110,7 @@ def router(served: Served) -> APIRouter:
             client=client_of(request),
         )
         embedded = await served.embed(asked, request.receive)
-        rows = await json_rows(embedded.vector)
-        return Response(rows, headers=headers_of(embedded), media_type="application/json")
+        return Pieces(await json_rows(embedded.vector), headers_of(embedded))
 
     @routes.post("/similarity", openapi_extra=body_of(SimilarityRequest))
     async def similarity(request: Request) -> Response:

@@ -2,14 +2,17 @@
 
 import asyncio
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
 from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from mlx_stella.server.asked import MOST_TEXTS
 from mlx_stella.server.faults import Fault, RequestError, Shape
@@ -31,8 +34,11 @@ def _whole(value: Any) -> Any:
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 """A whole number from 1 on; JSON's 256.0 is one."""
 
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 16
 """Vectors written at once; other requests are answered in between."""
+
+_JOINED_BYTES = 64 * 2**10
+"""An answer of no more is sent at once."""
 
 
 INPUT = {
@@ -42,6 +48,19 @@ INPUT = {
     ]
 }
 """What OpenAPI says of a field that :func:`texts_of` reads."""
+
+
+class Direct(APIRoute):
+    """A route whose function is handed the request and gives the response.
+
+    FastAPI would look for parameters and results to convert, which takes a third of what a short
+    text costs beside the model; a function that has parameters is left to it.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        if list(inspect.signature(self.endpoint).parameters) == ["request"]:
+            return self.endpoint
+        return super().get_route_handler()
 
 
 async def read_body(request: Request, model: type[B]) -> B:
@@ -129,13 +148,35 @@ def json_response(
     return Response(body, status, dict(headers or {}), "application/json")
 
 
-async def json_rows(rows: Iterable[Any]) -> bytes:
-    """A JSON list of many vectors, or of objects that hold them; others are served meanwhile."""
-    parts, remaining = [], iter(rows)
+async def json_rows(rows: Iterable[Any]) -> list[bytes]:
+    """A JSON list of many vectors, or of objects that hold them, in pieces to be sent one by one.
+
+    Others are served between two of them.
+    """
+    pieces, remaining = [b"["], iter(rows)
     while some := list(islice(remaining, _ROWS_AT_ONCE)):
-        parts.append(orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+        comma = b"," if len(pieces) > 1 else b""
+        pieces.append(comma + orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
         await asyncio.sleep(0)
-    return b"[" + b",".join(parts) + b"]"
+    return [*pieces, b"]"]
+
+
+class Pieces(Response):
+    """A JSON answer that is nowhere in one piece: to join tens of megabytes takes as long as to
+    write their numbers."""
+
+    def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]):
+        size = sum(map(len, pieces))
+        told = {**headers, "content-length": str(size)}
+        super().__init__(headers=told, media_type="application/json")
+        self._pieces = pieces if size > _JOINED_BYTES else [b"".join(pieces)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        for number, piece in enumerate(self._pieces, start=1):
+            more = number < len(self._pieces)
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 def client_of(request: Request) -> str:

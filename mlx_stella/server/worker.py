@@ -22,6 +22,7 @@ from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.errors import StellaError, VectorError
 from mlx_stella.server.backlog import Backlog, BacklogFullError, Waiting
+from mlx_stella.server.helper import Ended, called, settle
 from mlx_stella.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Job(Waiting):
         self.vectors = {width: np.empty((self.left, width), np.float32) for width in widths}
 
 
-_Done = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
+_Done = list[Ended]
 
 
 class Worker:
@@ -156,7 +157,7 @@ class Worker:
                 taken = [] if call else self._backlog.take(pipeline.width())
                 self._metrics.queue_tokens.set(self._backlog.tokens)
             if call:
-                self._tell([_called(*call)])
+                self._tell([called(*call)])
             elif taken:
                 self._tell(self._compute(taken))
             else:
@@ -186,7 +187,7 @@ class Worker:
                 break
         return ended
 
-    def _failed(self, job: Job, error: BaseException) -> tuple[Any, Any, BaseException]:
+    def _failed(self, job: Job, error: BaseException) -> Ended:
         with self._changed:
             self._backlog.drop(job)
         return job.done, None, error
@@ -206,14 +207,7 @@ class Worker:
     def _tell(self, ended: _Done) -> None:
         if ended:
             with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
-                self._loop.call_soon_threadsafe(_settle, ended)
-
-
-def _called(function: Callable[[], Any], future: "asyncio.Future[Any]") -> tuple[Any, Any, Any]:
-    try:
-        return future, function(), None
-    except BaseException as error:
-        return future, None, error
+                self._loop.call_soon_threadsafe(settle, ended)
 
 
 def _run(taken: Sequence[tuple[Job, list[int]]]) -> dict[int, np.ndarray]:
@@ -250,14 +244,3 @@ def _row_of(taken: Sequence[tuple[Job, list[int]]], position: int) -> tuple[Job,
             return job, rows[position]
         position -= len(rows)
     raise IndexError(position)
-
-
-def _settle(ended: _Done) -> None:
-    """In the event loop: tell those who still wait."""
-    for future, result, error in ended:
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)

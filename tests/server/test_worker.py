@@ -160,18 +160,18 @@ def test_a_programs_question_does_not_stand_behind_all_its_passages(held):
     """As a chat window sends them: a text a request, all at once, and questions in between."""
 
     async def check(server):
-        order = []
+        order, waiting = [], []
+        submit = server.served.worker.submit
+        server.served.worker.submit = lambda job: (waiting.append(job), submit(job))
 
         async def ask(number, **words):
             assert (await server.embed(f"passage {number} " + "tea " * 400, **words)).is_success
             order.append(number)
 
         passages = [asyncio.create_task(ask(number)) for number in range(100)]
-        backlog = server.served.worker._backlog
-        await until(lambda: backlog.tokens > 50 * length_of("tea " * 400))
+        await until(lambda: len(waiting) == 100)
         question = asyncio.create_task(ask("question", input_type="query"))
-        before = backlog.tokens
-        await until(lambda: backlog.tokens > before)
+        await until(lambda: len(waiting) == 101)
         held.set()
         await asyncio.gather(question, *passages)
         assert order.index("question") < 50, order
