@@ -101,9 +101,24 @@ def test_two_starts_at_once_a_kill_and_an_end_while_busy(uds, port):
         assert get(port, "/health", "::1") in (200, None)  # None where there is no IPv6
         mode = uds.stat().st_mode & 0o777
         assert mode == 0o600 and uds.parent.stat().st_mode & 0o777 == 0o700
+        cut_off = []
+
+        def wait_in_vain() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            try:
+                ask(connection, [f"{number} " + "leaves " * 400 for number in range(500)])
+            except (OSError, http.client.HTTPException) as error:
+                cut_off.append(error)
+
+        busy = [threading.Thread(target=wait_in_vain) for _ in range(2)]
+        for thread in busy:
+            thread.start()
+        time.sleep(0.3)
         first.kill()
         first.wait()
-        assert uds.exists()
+        for thread in busy:
+            thread.join()
+        assert len(cut_off) == 2 and uds.exists()
 
         process = stack.enter_context(started(uds, port))
         wait_until_ready(port)
