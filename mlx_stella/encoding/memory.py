@@ -106,6 +106,12 @@ class Memory:
             mx.set_wired_limit(min(peak, gpu[_WORKING_SET]))
 
 
+def recommended_bytes() -> int | None:
+    """What a Mac recommends the programs on its GPU to take; None elsewhere."""
+    gpu = _apple_gpu()
+    return int(gpu[_WORKING_SET]) if gpu else None
+
+
 def _apple_gpu() -> dict[str, Any] | None:
     """What MLX knows of a Mac's GPU, also where the default device is the CPU."""
     return mx.device_info(mx.gpu) if mx.metal.is_available() else None

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +19,15 @@ from mlx_stella.checkpoint import hub
 from mlx_stella.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from mlx_stella.checkpoint.origin import fingerprint, revision_of
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.memory import Memory, recommended_bytes
 from mlx_stella.errors import InputError, MemoryLimitError, ModelNotFoundError
 from mlx_stella.loading import default_dtype, load
 from mlx_stella.server.asked import split_name
 from mlx_stella.server.metrics import Metrics
 from mlx_stella.server.worker import Worker
+
+_SHARE = 0.75
+"""Of what a Mac recommends for its GPU, that models may take where nobody says how much."""
 
 KEEP_ALIVE_S = 300.0
 """How long a model stays that was loaded on demand and is not used any more."""
@@ -66,6 +70,19 @@ class ServedModel:
         """What it takes once loaded, without batches."""
         return self.checkpoint.memory_bytes(self.dtype)
 
+    @property
+    def batch_bytes(self) -> int:
+        """What its batches take, while they are computed."""
+        weights = self.weights_bytes
+        return Memory(self.checkpoint.args, weights).peak(self.checkpoint.usual_length) - weights
+
+
+def together_bytes(models: Iterable[ServedModel]) -> int:
+    """What models take at most: all their weights, and the batches of one at a time."""
+    held = list(models)
+    weights = sum(model.weights_bytes for model in held)
+    return weights + max((model.batch_bytes for model in held), default=0)
+
 
 class Models:
     """All models of a server, the first of which is always in memory.
@@ -90,7 +107,6 @@ class Models:
     ):
         if not sources and not recorded:
             raise InputError("no model to serve", remedy="--model stella-400m, say")
-        self._memory_limit = memory_limit
         self._dtype = dtype
         self.all = [
             _open(os.fspath(source), dtype or default_dtype(), number == 0, keep_alive)
@@ -109,6 +125,10 @@ class Models:
             self.all.append(model)
         for alias, name in (aliases or {}).items():
             self._name(self.find(name)[0], {alias.lower()})
+        self._memory_limit = memory_limit
+        if memory_limit is None and (recommended := recommended_bytes()) is not None:
+            room = int(recommended * _SHARE)
+            self._memory_limit = max(room, together_bytes([self.first]))
         self._loading = asyncio.Lock()
         self._freed = asyncio.Event()
 
@@ -192,17 +212,18 @@ class Models:
         Raises:
             MemoryLimitError: it does not, beside the first one.
         """
-        limit, needed = self._memory_limit, model.weights_bytes
+        limit = self._memory_limit
         if limit is None:
             return
-        stays = 0 if model.is_pinned else self.first.weights_bytes
-        if stays + needed > limit:
+        least = together_bytes({self.first, model})
+        if least > limit:
+            with_first = "" if model.is_pinned else "with the first model "
             raise MemoryLimitError(
-                f"{model.name} takes {needed / 1e9:.2f} GB, and {(limit - stays) / 1e9:.2f} GB "
-                "are left beside the first model",
+                f"{model.name} {with_first}takes {least / 1e9:.2f} GB, batches included, and "
+                f"{limit / 1e9:.2f} GB are allowed",
                 remedy="a higher --memory-limit, or a server of its own",
             )
-        while self._in_memory() + needed > limit:
+        while together_bytes([*self._in_memory(), model]) > limit:
             idle = [m for m in self.all if m.encoder and not (m.is_pinned or m.users)]
             if idle:
                 await self._free(min(idle, key=lambda m: m.used))
@@ -210,8 +231,8 @@ class Models:
                 self._freed.clear()
                 await self._freed.wait()
 
-    def _in_memory(self) -> int:
-        return sum(model.weights_bytes for model in self.all if model.encoder)
+    def _in_memory(self) -> list[ServedModel]:
+        return [model for model in self.all if model.encoder]
 
     def _free_later(self, model: ServedModel) -> None:
         if model.timer:
@@ -232,7 +253,7 @@ class Models:
     def _tell(self) -> None:
         for model in self.all:
             self._metrics.model_loaded.labels(model.name).set(model.encoder is not None)
-        self._metrics.memory_bytes.set(self._in_memory())
+        self._metrics.memory_bytes.set(sum(m.weights_bytes for m in self._in_memory()))
 
     def _name(self, model: ServedModel, names: set[str] | frozenset[str]) -> None:
         for name in names:

@@ -14,6 +14,7 @@ from support import CHECKPOINTS, load_tiny
 from support.serving import TINY, with_server
 
 from mlx_stella.encoding.encoder import Encoder
+from mlx_stella.encoding.memory import recommended_bytes
 from mlx_stella.errors import MemoryLimitError, WeightsError
 from mlx_stella.server import models
 from mlx_stella.server.asked import Asked
@@ -235,10 +236,15 @@ def test_a_model_is_loaded_when_asked_for_and_freed_when_it_is_not():
 
 
 def test_the_least_used_model_makes_room(monkeypatch):
-    sizes = {name: load_tiny(name).checkpoint.memory_bytes("float32") for name in (TINY, OTHER)}
     names = [TINY, OTHER, "tiny-gte-en-v1.5"]
-    third = load_tiny(names[2]).checkpoint.memory_bytes("float32")
-    room = sizes[TINY] + max(sizes[OTHER], third)
+    known = {
+        model.name: model
+        for model in models.Models([CHECKPOINTS / n for n in names], dtype="float32").all
+    }
+    pairs = [models.together_bytes([known[TINY], known[name]]) for name in names[1:]]
+    room = max(pairs)
+    assert room < models.together_bytes(known.values())
+    assert min(pairs) > known[TINY].weights_bytes + known[TINY].batch_bytes
 
     async def check(server):
         loaded = {model.name: model for model in server.served.models.all}
@@ -254,7 +260,10 @@ def test_the_least_used_model_makes_room(monkeypatch):
         answer = await server.embed("x", OTHER)
         assert answer.status_code == 500 and "--memory-limit" in answer.text
 
-    with_server(refused, [TINY, OTHER], models={"memory_limit": sizes[TINY] + 1})
+    with_server(refused, [TINY, OTHER], models={"memory_limit": pairs[0] - 1})
+    assert recommended_bytes() is None or models.Models([CHECKPOINTS / TINY])._memory_limit
+    monkeypatch.setattr(models, "recommended_bytes", lambda: (pairs[0] - 1) / 0.75)  # a small Mac
+    with_server(refused, [TINY, OTHER])
 
 
 def test_a_model_that_cannot_be_loaded(monkeypatch):
