@@ -191,8 +191,11 @@ class Served:
             parts.append(part)
             tokens += sum(part.lengths)
             if tokens > MOST_TOKENS:
+                fitting = MOST_TOKENS * (first + len(texts)) // tokens
                 raise RequestError(
-                    f"more than {MOST_TOKENS} tokens", param="input", remedy="several requests"
+                    f"more than {MOST_TOKENS} tokens in {len(asked.texts)} texts",
+                    param="input",
+                    remedy=f"several requests, of {max(1, fitting)} texts say",
                 )
         return parts[0] if len(parts) == 1 else Prepared.join(parts)
 

@@ -168,7 +168,10 @@ WRONG = [
     (b'{"input": "x", "model": "%s", "on_long": "no"}', "on_long"),
     (json.dumps({"input": ["x"] * 2049, "model": TINY}).encode(), "2049 texts"),
     (json.dumps({"input": ["x" * 5_000_000], "model": TINY}).encode(), "characters"),
-    (json.dumps({"input": ["x y " * 600] * 600, "model": TINY}).encode(), "300000 tokens"),
+    (
+        json.dumps({"input": ["x y " * 600] * 600, "model": TINY}).encode(),
+        "300000 tokens in 600 texts; remedy: several requests, of ",
+    ),
 ]
 
 
