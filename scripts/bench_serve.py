@@ -7,6 +7,13 @@ upload runs, a thousand texts at once, a large answer beside the model's time, m
 requests. Ratios come from rounds that alternate, since a machine is never quiet. Texts are 20 to 60
 successive words of the corpus, drawn with a fixed seed; no text is sent twice, as the server
 remembers single ones. Clients write HTTP by hand, to take little of the processor.
+
+A peer is any server of OpenAI's protocol, by the command that starts it; it gets the same load, in
+turns, once its vectors were seen to agree:
+
+    --peer "sentence-transformers=st/bin/python scripts/peer_server.py {model} {port}"
+    --peer "infinity=in/bin/infinity_emb v2 --model-id {model} --served-model-name {name} \\
+            --port {port} --url-prefix /v1 --engine torch --device cpu --dtype float32"
 """
 
 import argparse
@@ -15,19 +22,23 @@ import itertools
 import json
 import os
 import random
+import shlex
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 import mlx_stella  # before MLX: it looks for a fast BLAS
+from mlx_stella.checkpoint import hub
 from mlx_stella.cli.texts import read_records
 
 CLIENTS = 64
 ROUNDS = 3
+LARGEST_DIFFERENCE = 1e-3  # of a number in a vector of a peer's; float32 keeps within 1e-5
 QUESTIONS = 50
 
 
@@ -67,17 +78,17 @@ class Client:
         self._writer.close()
 
 
-async def flood(clients: Sequence[Client], texts: Sequence[str]) -> float:
-    """Texts a second that all clients get, one after another each."""
-    waiting = iter(texts)
+async def flood(clients: Sequence[Client], texts: Sequence[str]) -> tuple[float, list[float]]:
+    """Texts a second that all clients get, one after another each; seconds of each, ascending."""
+    waiting, took = iter(texts), []
 
     async def ask(client: Client) -> None:
         for text in waiting:
-            await client.embed(text, encoding_format="base64")
+            took.append(await seconds(client.embed(text, encoding_format="base64")))
 
     start = time.perf_counter()
     await asyncio.gather(*map(ask, clients))
-    return len(texts) / (time.perf_counter() - start)
+    return len(texts) / (time.perf_counter() - start), sorted(took)
 
 
 async def seconds(work: Awaitable[object]) -> float:
@@ -103,7 +114,7 @@ async def single_texts(connect, model, texts, count: int) -> None:
     for _ in range(ROUNDS):
         alone = in_process(model, list(itertools.islice(texts, count)))
         clients = [await connect() for _ in range(CLIENTS)]
-        served = await flood(clients, list(itertools.islice(texts, count)))
+        served, _ = await flood(clients, list(itertools.islice(texts, count)))
         pairs.append((alone, served))
         for client in clients:
             client.close()
@@ -151,6 +162,29 @@ async def thousand_at_once(connect, texts) -> None:
     print(f"1,000 at once: {len(answers):,} answered in {took:.1f} s")
 
 
+async def beside(connect, name: str, connect_peer, texts, count: int) -> None:
+    """Texts a second and p99 of a peer and of this server, in turns."""
+    text = next(texts)
+    ours, theirs = [vector_of(await (await c()).embed(text)) for c in (connect, connect_peer)]
+    difference = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    assert difference < LARGEST_DIFFERENCE, f"{name}: vectors differ by {difference}"
+    rounds = []
+    for _ in range(ROUNDS):
+        for connect_one in (connect, connect_peer):
+            clients = [await connect_one() for _ in range(CLIENTS)]
+            speed, took = await flood(clients, list(itertools.islice(texts, count)))
+            rounds.append((speed, took[int(0.99 * len(took))]))
+            for client in clients:
+                client.close()
+    for who, own in (("mlx-stella", rounds[::2]), (name, rounds[1::2])):
+        speed, p99 = (median(side) for side in zip(*own, strict=True))
+        print(f"{CLIENTS} clients of {who}: {speed:,.0f} texts/s, p99 {1000 * p99:,.0f} ms")
+
+
+def vector_of(answer: bytes) -> list[float]:
+    return json.loads(answer)["data"][0]["embedding"]
+
+
 async def memory(connect, texts, process: int, count: int) -> None:
     clients = [await connect() for _ in range(CLIENTS)]
     await flood(clients, list(itertools.islice(texts, 1000)))
@@ -165,6 +199,53 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+async def large_answer(connect, port: int) -> None:
+    """What 2,048 texts take beside tokenizing and the model, as the server counts it."""
+    client, names = await connect(), ("request", "tokenize", "queue", "forward")
+
+    def spent() -> list[float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        told = dict(line.split(" ") for line in lines if line.startswith("mlx_stella_"))
+        return [float(told[f"mlx_stella_{name}_seconds_sum"]) for name in names]
+
+    beside, size = [], 0
+    for number in range(5):
+        before = spent()
+        answer = await client.embed([f"{number} {row}" for row in range(2048)])
+        request, *others = (b - a for a, b in zip(before, spent(), strict=True))
+        beside.append(request - sum(others))
+        size = len(vector_of(answer))
+    print(f"2,048 texts x {size} floats: {median(beside):.2f} s beside the model")
+
+
+async def until_ready(connect) -> None:
+    for _ in range(1800):
+        try:
+            await (await connect()).embed("x")
+            return
+        except OSError:
+            await asyncio.sleep(0.1)
+
+
+async def peers(arguments: argparse.Namespace, connect, texts) -> None:
+    directory = hub.resolve(arguments.model).directory
+    for named in arguments.peer or ():
+        name, _, command = named.partition("=")
+        port, known = free_port(), {"model": directory, "name": directory.name}
+        process = subprocess.Popen(shlex.split(command.format(port=port, **known)))
+
+        async def connect_peer(port: int = port) -> Client:
+            return await Client(port, directory.name).open()
+
+        try:
+            await until_ready(connect_peer)
+            await beside(connect, name, connect_peer, texts, arguments.count)
+        finally:
+            process.terminate()
+            process.wait()
+
+
 async def run(arguments: argparse.Namespace, port: int, process: int) -> None:
     corpus = [record.text for record in read_records(None, arguments.texts, None)]
     texts = drawn(corpus)
@@ -174,19 +255,16 @@ async def run(arguments: argparse.Namespace, port: int, process: int) -> None:
         is_directory = os.path.isdir(arguments.model)
         return await Client(port, name if is_directory else arguments.model).open()
 
-    for _ in range(600):
-        try:
-            await (await connect()).embed("x")
-            break
-        except OSError:
-            await asyncio.sleep(0.1)
+    await until_ready(connect)
     wanted: dict[str, Callable[[], Awaitable[None]]] = {
         "single": lambda: single_texts(
             connect, mlx_stella.load(arguments.model), texts, arguments.count
         ),
         "question": lambda: question_during_upload(connect, texts, arguments.upload),
         "thousand": lambda: thousand_at_once(connect, texts),
+        "answer": lambda: large_answer(connect, port),
         "memory": lambda: memory(connect, texts, process, arguments.requests),
+        "peer": lambda: peers(arguments, connect, texts),
     }
     for name, measure in wanted.items():
         if not arguments.only or name in arguments.only:
@@ -202,7 +280,10 @@ def main() -> None:
     parser.add_argument(
         "--requests", type=int, default=50_000, help="requests to watch memory over"
     )
-    parser.add_argument("--only", action="append", help="single, question, thousand, memory")
+    parser.add_argument("--peer", action="append", metavar="NAME=COMMAND", help="see above")
+    parser.add_argument(
+        "--only", action="append", help="single, question, thousand, answer, memory, peer"
+    )
     arguments = parser.parse_args()
 
     port = free_port()
