@@ -93,12 +93,13 @@ def test_the_bounds_hold(given, most_tokens, most_bytes):
         assert backlog.tokens <= most_tokens and backlog.size_bytes <= most_bytes
 
 
-def test_a_question_is_in_the_next_batch_however_much_bulk_there_is():
+@pytest.mark.parametrize("client", ["a", "d"])  # the program that uploads, or another
+def test_a_question_is_in_the_next_batch_however_much_bulk_there_is(client):
     backlog = Backlog(MOST, MOST)
-    for client in "abc":
-        backlog.add(request([20] * 500, client, interactive=False))
+    for uploading in "abc":
+        backlog.add(request([20] * 500, uploading, interactive=False))
     backlog.take()
-    question = request(client="d")
+    question = request(client=client)
     backlog.add(question)
     assert backlog.take() == [(question, [0])]
 

@@ -76,5 +76,5 @@ def test_a_connection_that_says_nothing_or_says_it_slowly_ends(monkeypatch):
         )
     )
     assert silent[0] == slow[0] == endless[0] == b""
-    assert silent[1] >= 1 and max(silent[1], slow[1], second[1], endless[1]) < 3
+    assert silent[1] > 0.6 and max(silent[1], slow[1], second[1], endless[1]) < 3
     assert [one[0].count(b"200 OK") for one in (late, second, whole)] == [1, 1, 1]
