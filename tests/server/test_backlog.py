@@ -1,7 +1,7 @@
 """Who goes next: each text once, within its batch, within bounds, in turns; nobody starves."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("orjson")
@@ -45,6 +45,7 @@ def check_batch(taken, batches) -> None:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= BUDGET
 
 
+@settings(deadline=None)
 @given(steps, st.integers(1, 3))
 def test_each_text_is_taken_once_and_what_waits_is_what_is_counted(steps, batches):
     backlog = Backlog(MOST, MOST)
@@ -79,6 +80,7 @@ def test_each_text_is_taken_once_and_what_waits_is_what_is_counted(steps, batche
         assert sorted(taken[one]) == list(range(len(one.lengths)))
 
 
+@settings(deadline=None)
 @given(st.lists(requests, min_size=1, max_size=20), st.integers(1, 300), st.integers(1, 300))
 def test_the_bounds_hold(given, most_tokens, most_bytes):
     backlog = Backlog(most_tokens, most_bytes)
@@ -115,6 +117,7 @@ def test_a_question_is_in_the_next_batch_however_many_another_client_asks():
     assert not question.rows
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 40))
 def test_bulk_is_passed_over_so_often_and_no_more(clients, texts):
     backlog = Backlog(MOST, MOST)
@@ -128,6 +131,7 @@ def test_bulk_is_passed_over_so_often_and_no_more(clients, texts):
     assert not bulk.rows
 
 
+@settings(deadline=None)
 @given(st.lists(requests, min_size=1, max_size=30))
 def test_no_client_is_passed_over_by_one_that_has_had_its_turn(given):
     """Of those who wait for the same, whoever was served last is served last again."""
