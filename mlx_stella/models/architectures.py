@@ -18,7 +18,17 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_stella.errors import ConfigError
-from mlx_stella.models import bert, decoder, mpnet, new, nv_embed, qwen2, qwen3, xlm_roberta
+from mlx_stella.models import (
+    bert,
+    decoder,
+    modernbert,
+    mpnet,
+    new,
+    nv_embed,
+    qwen2,
+    qwen3,
+    xlm_roberta,
+)
 from mlx_stella.models.args import BackboneArgs
 from mlx_stella.models.layers import Backbone
 
@@ -41,6 +51,9 @@ _NEW = Architecture(new.ModelArgs, new.Model, new.RENAMES, new.FUSED)
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bert": Architecture(bert.ModelArgs, bert.Model, bert.RENAMES, bert.FUSED),
     "gte": _NEW,
+    "modernbert": Architecture(
+        modernbert.ModelArgs, modernbert.Model, modernbert.RENAMES, modernbert.FUSED
+    ),
     "mpnet": Architecture(mpnet.ModelArgs, mpnet.Model, mpnet.RENAMES, mpnet.FUSED, mpnet.folded),
     "new": _NEW,
     "nvembed": Architecture(

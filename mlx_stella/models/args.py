@@ -35,17 +35,21 @@ INERT = frozenset(
     """
     _attn_implementation _attn_implementation_autoset _name_or_path add_cross_attention
     add_eos add_pad_token architectures attention_dropout attention_probs_dropout_prob auto_map
-    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
-    cross_attention_hidden_size decoder_start_token_id directionality diversity_penalty
-    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_activation
+    classifier_bias classifier_dropout classifier_pooling cls_token_id
+    cross_attention_hidden_size decoder_bias decoder_start_token_id deterministic_flash_attn
+    directionality diversity_penalty do_sample dtype early_stopping embedding_dropout
+    encoder_no_repeat_ngram_size eos_token_id
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    gradient_checkpointing hidden_dropout_prob id2label initializer_range is_encoder_decoder
-    label2id length_penalty mask_type max_length
-    max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_return_sequences output_attentions output_hidden_states output_past output_scores
-    pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
-    pooler_size_per_head pooler_type prefix problem_type pruned_heads remove_invalid_values
-    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    gradient_checkpointing hidden_dropout_prob id2label initializer_cutoff_factor
+    initializer_range is_encoder_decoder label2id length_penalty mask_type max_length
+    max_window_layers min_length mlp_dropout model_type no_repeat_ngram_size
+    num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+    output_past output_scores pad_token_id pooler_fc_size pooler_num_attention_heads
+    pooler_num_fc_layers
+    pooler_size_per_head pooler_type prefix problem_type pruned_heads reference_compile
+    remove_invalid_values repad_logits_with_grad repetition_penalty return_dict
+    return_dict_in_generate sep_token_id sparse_pred_ignore_index sparse_prediction suppress_tokens
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings
     tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
     use_bfloat16 use_cache
@@ -240,6 +244,14 @@ def parse_rotary(
     caller has dealt with. Errors are those of parse and RopeArgs.
     """
     has_own = any(field.name == "head_dim" for field in dataclasses.fields(cls))
+    size = rotary_head_dim(config, file, has_own)
+    own = {key: value for key, value in config.items() if key not in (*_ROPE_KEYS, *handled)}
+    own |= {"head_dim": size} if has_own else {}
+    return parse(cls, own | {"rope": RopeArgs.from_config(config, file, size)}, file)
+
+
+def rotary_head_dim(config: Mapping[str, Any], file: Path, has_own: bool = False) -> int:
+    """:func:`head_dim`, where an odd one is refused."""
     size = head_dim(config, file, has_own)
     if size % 2:
         raise ConfigError(
@@ -247,9 +259,7 @@ def parse_rotary(
             where=file,
             remedy="download it again",
         )
-    own = {key: value for key, value in config.items() if key not in (*_ROPE_KEYS, *handled)}
-    own |= {"head_dim": size} if has_own else {}
-    return parse(cls, own | {"rope": RopeArgs.from_config(config, file, size)}, file)
+    return size
 
 
 def head_dim(config: Mapping[str, Any], file: Path, has_own: bool = False) -> int:

@@ -84,11 +84,6 @@ def positions_behind(padding_id: int, input_ids: mx.array) -> mx.array:
     return mx.where(is_counted, mx.cumsum(is_counted, axis=1), 0) + padding_id
 
 
-Mask = mx.array | Literal["causal"]
-"""What a query may see: boolean, True where it may, or float32, added to its scores, either one
-broadcast to (B, H, L, L); or "causal", no token behind its own."""
-
-
 def key_mask(attention_mask: mx.array | None) -> mx.array | None:
     """(B, L) bool, True for tokens -> (B, 1, 1, L): every query sees every real token.
 
@@ -96,6 +91,45 @@ def key_mask(attention_mask: mx.array | None) -> mx.array | None:
     throughout, with a boolean one it does not.
     """
     return None if attention_mask is None else attention_mask[:, None, None, :]
+
+
+class Local:
+    """A window: a query sees the real tokens that are at most ``radius`` away.
+
+    Its parts for some queries and the keys they may see are made when first asked for, and kept:
+    all layers of a batch share them.
+
+    Args:
+        radius: the largest distance; in a causal window only to tokens before the query's own.
+        attention_mask: (B, L) bool, True for tokens; None if nothing is padded.
+    """
+
+    def __init__(
+        self, radius: int, attention_mask: mx.array | None = None, *, is_causal: bool = False
+    ):
+        self._radius = radius
+        self._keys = key_mask(attention_mask)
+        self._is_causal = is_causal
+        self._parts: dict[tuple[int, int], mx.array] = {}
+
+    def part(self, start: int, stop: int, length: int) -> tuple[slice, mx.array]:
+        """For queries from ``start`` to ``stop``: keys, and a mask (1 or B, 1, queries, keys)."""
+        last = stop if self._is_causal else min(stop + self._radius, length)
+        keys = slice(max(start - self._radius, 0), last)
+        if (start, stop) not in self._parts:
+            distances = np.arange(keys.start, keys.stop) - np.arange(start, stop)[:, None]
+            behind = 0 if self._is_causal else self._radius
+            mask = mx.array((distances >= -self._radius) & (distances <= behind))[None, None]
+            if self._keys is not None:
+                # A padded query sees itself: far from all real tokens it would see nothing.
+                mask = (mask & self._keys[..., keys]) | mx.array(distances == 0)
+            self._parts[start, stop] = mask
+        return keys, self._parts[start, stop]
+
+
+Mask = mx.array | Literal["causal"] | Local
+"""What a query may see: boolean, True where it may, or float32, added to its scores, either one
+broadcast to (B, H, L, L); or "causal", no token behind its own; or a window."""
 
 
 SCORES_AT_ONCE = 2**26
@@ -107,6 +141,10 @@ _FUSED_HEAD_DIMS = (64, 80, 96, 128)
 _FUSED_SCORES_AT_ONCE = 2**29
 """... but still computes them: so many take an M1 a quarter of a second (estimated), and the system
 ends what holds up the screen for long."""
+
+_LOCAL_QUERIES = 512
+"""Of a window, so many queries are taken at once, with the keys around them: in a long text most
+scores are never computed."""
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: Mask | None) -> mx.array:
@@ -130,29 +168,33 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: Mask | None) -> mx.ar
     queries = max(1, (_FUSED_SCORES_AT_ONCE if is_fused else SCORES_AT_ONCE) // (B * H * L))
     if cpu.is_needed():
         queries = cpu.QUERIES_AT_ONCE
+    elif isinstance(mask, Local):
+        queries = min(queries, _LOCAL_QUERIES)
     kernel = cpu if cpu.is_needed() else mx.fast
     blocks = []
     for start in range(0, L, queries):
         stop = min(start + queries, L)
-        seen = stop if isinstance(mask, str) else L  # the last of these queries sees no key behind
+        keys, seen = _of_queries(mask, start, stop, L)
         blocks.append(
             kernel.scaled_dot_product_attention(
-                q[:, :, start:stop],
-                k[:, :, :seen],
-                v[:, :, :seen],
-                scale=E**-0.5,
-                mask=_of_queries(mask, start, stop),
+                q[:, :, start:stop], k[:, :, keys], v[:, :, keys], scale=E**-0.5, mask=seen
             )
         )
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.transpose(0, 2, 1, 3).reshape(B, L, H * E)
 
 
-def _of_queries(mask: Mask | None, start: int, stop: int) -> Mask | None:
-    """The part of a mask for some queries; one that is the same for all is whole."""
-    if not isinstance(mask, mx.array) or mask.shape[-2] == 1:
-        return mask
-    return mask[..., start:stop, :]
+def _of_queries(
+    mask: Mask | None, start: int, stop: int, length: int
+) -> tuple[slice, mx.array | Literal["causal"] | None]:
+    """The keys that some queries may see, and their part of a mask."""
+    if isinstance(mask, Local):
+        return mask.part(start, stop, length)
+    if isinstance(mask, str):
+        return slice(stop), mask  # the last of these queries sees no key behind
+    if mask is not None and mask.shape[-2] > 1:
+        mask = mask[..., start:stop, :]
+    return slice(length), mask
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -179,7 +221,7 @@ def rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
     return cos[:length], sin[:length]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
     frequencies = args.theta ** (-np.arange(0, head_dim, 2) / head_dim) / args.divisor
     angles = np.outer(np.arange(length), frequencies)[:, None]

@@ -282,6 +282,18 @@ def test_modules_without_pooling(copy_of):
         ("tiny-qwen3", "head_dim", -1, "head_dim -1 is no size"),
         ("tiny-qwen3", "head_dim", "16", "head_dim '16' is no size"),
         ("tiny-qwen3", "num_key_value_heads", 3, "do not fit together"),
+        ("tiny-modernbert", "hidden_activation", "silu", 'hidden_activation = "silu"'),
+        ("tiny-modernbert", "norm_bias", True, "norm_bias = true"),
+        ("tiny-modernbert", "mlp_bias", True, "mlp_bias = true"),
+        ("tiny-modernbert", "attention_bias", True, "attention_bias = true"),
+        ("tiny-modernbert", "local_attention", -1, "local_attention = -1"),
+        ("tiny-modernbert", "global_attn_every_n_layers", 0, "global_attn_every_n_layers = 0"),
+        ("tiny-modernbert", "layer_types", ["chunked_attention"] * 4, "chunked_attention"),
+        ("tiny-modernbert", "layer_types", ["full_attention"] * 3, "3 layer_types for 4 layers"),
+        ("tiny-modernbert", "rope_scaling", {"type": "yarn", "factor": 4.0}, "rope_scaling"),
+        ("tiny-modernbert", "rope_parameters", {"rope_theta": 1e4}, "layers of both kinds"),
+        ("tiny-modernbert", "local_rope_theta", None, "rope_theta None"),
+        ("tiny-modernbert", "num_attention_heads", 16, "heads of 3"),
     ],
 )
 def test_values_that_change_the_arithmetic_are_refused_by_name(copy_of, name, key, value, fault):

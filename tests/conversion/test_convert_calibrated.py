@@ -19,7 +19,12 @@ from mlx_stella.models.formats import Format
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantized weights are expanded")
 
-CALIBRATED = (*LENT, "tiny-mpnet", "tiny-qwen3")  # XLM-RoBERTa's layers are BERT's
+CALIBRATED = (
+    *LENT,
+    "tiny-mpnet",
+    "tiny-qwen3",
+    "tiny-modernbert",
+)  # XLM-RoBERTa's layers are BERT's
 CALIBRATION = Texts(calibration_texts(None).texts[:48], "built in")
 EVALUATION = Texts(evaluation_texts(None).texts[:24], "built in")
 

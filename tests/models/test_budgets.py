@@ -12,7 +12,7 @@ from mlx.utils import tree_map_with_path, tree_unflatten
 from support import graphs, load_tiny
 
 from mlx_stella.evaluation import kernels, speed
-from mlx_stella.models import bert, decoder, mpnet, new, qwen2, qwen3
+from mlx_stella.models import bert, decoder, modernbert, mpnet, new, qwen2, qwen3
 from mlx_stella.models.args import RopeArgs
 from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import Backbone
@@ -57,6 +57,16 @@ MPNET = COMMON | {
     "num_attention_heads": 12,
     "hidden_act": "gelu",
 }
+MODERNBERT = COMMON | {
+    "hidden_size": 768,
+    "intermediate_size": 1152,
+    "num_attention_heads": 12,
+    "hidden_activation": "gelu",
+    "local_attention": 128,
+    "layer_types": ["sliding_attention"],
+    "rope": RopeArgs(160000),
+    "local_rope": RopeArgs(1e4),
+}
 MODELS = {
     "bert-large": lambda: bert.Model(bert.ModelArgs(**ENCODER)),
     "stella-400m": lambda: new.Model(new.ModelArgs(**ENCODER, **ROTARY)),
@@ -64,6 +74,7 @@ MODELS = {
     "nv-embed": lambda: decoder.Decoder(decoder.DecoderArgs(**MISTRAL), qkv_bias=False),
     "qwen3-0.6b": lambda: qwen3.Model(qwen3.ModelArgs(**QWEN3_0_6B)),
     "mpnet": lambda: mpnet.Model(mpnet.ModelArgs(**MPNET)),
+    "modernbert": lambda: modernbert.Model(modernbert.ModelArgs(**MODERNBERT)),
 }
 WIDTHS = {
     "bert-large": 1024,
@@ -72,6 +83,7 @@ WIDTHS = {
     "nv-embed": 4096,
     "qwen3-0.6b": 1024,
     "mpnet": 768,
+    "modernbert": 768,
 }
 
 # Kernels, and KB (1000 bytes) a token with 512 tokens. Scales by row make float16 differ from
@@ -101,6 +113,10 @@ BUDGETS = {
     ("mpnet", "bfloat16"): (15, 97),
     ("mpnet", "float32"): (11, 84),
     ("mpnet", "4 bits"): (15, 97),
+    ("modernbert", "float16"): (17, 74),
+    ("modernbert", "bfloat16"): (14, 60),
+    ("modernbert", "float32"): (10, 58),
+    ("modernbert", "4 bits"): (17, 74),
 }
 
 

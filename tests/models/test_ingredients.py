@@ -11,8 +11,10 @@ import pytest
 from support import CHECKPOINTS, TOLERANCES, distance
 
 from mlx_stella import load
-from mlx_stella.models import decoder, mpnet, qwen3, xlm_roberta
-from mlx_stella.models.layers import attention
+from mlx_stella.models import decoder, modernbert, mpnet, qwen3, windows, xlm_roberta
+from mlx_stella.models.args import RopeArgs
+from mlx_stella.models.layers import Local, attention, rope_tables
+from mlx_stella.models.products import gated
 
 
 def positions_from_0(padding_id, input_ids):
@@ -29,6 +31,26 @@ def far_and_near_alike(distance):
 
 def every_token_sees_every(q, k, v, mask):
     return attention(q, k, v, None)
+
+
+def one_further(radius, attention_mask):
+    return Local(radius + 1, attention_mask)
+
+
+def one_less(radius, attention_mask):
+    return Local(radius - 1, attention_mask)
+
+
+def no_window(radius, attention_mask):
+    return None
+
+
+def one_rope(rope_args, length, head_dim):
+    return rope_tables(RopeArgs(1e4), length, head_dim)
+
+
+def the_other_half(down, activation, gate, up, residual):
+    return gated(down, activation, up, gate, residual)
 
 
 LEFT_OUT = {
@@ -49,6 +71,11 @@ LEFT_OUT = {
         decoder.Attention.rotated,
         0.3,
     ),
+    "modernbert: a window one token wider": (windows, "Local", one_further, 0.02),
+    "modernbert: a window one token narrower": (windows, "Local", one_less, 0.02),
+    "modernbert: the window": (windows, "Local", no_window, 0.02),
+    "modernbert: its second rope base": (windows, "rope_tables", one_rope, 0.02),
+    "modernbert: the half that is activated": (modernbert, "gated", the_other_half, 0.2),
 }
 
 

@@ -140,6 +140,25 @@ def test_a_causal_mask_and_an_added_one(monkeypatch, scores_at_once):
     np.testing.assert_allclose(got, added.swapaxes(1, 2).reshape(1, length, -1), atol=2e-6)
 
 
+@pytest.mark.parametrize("radius", [0, 1, 20, 69])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.usefixtures("form")
+def test_a_window(monkeypatch, radius, is_causal):
+    """In blocks of queries, of which each is given the keys around it; the second text is padded,
+    and what is padded sees nothing but itself where it is far from the text."""
+    monkeypatch.setattr(layers, "_LOCAL_QUERIES", 16)
+    length = 70
+    q = rng.normal(size=(2, 4, length, 8))
+    k, v = rng.normal(size=(2, 2, 2, length, 8))
+    real = np.arange(length) < np.array([length, 30])[:, None]
+    distances = np.arange(length) - np.arange(length)[:, None]
+    near = (np.abs(distances) <= radius) & (distances <= (0 if is_causal else radius))
+    mask = layers.Local(radius, mx.array(real), is_causal=is_causal)
+    got = layers.attention(*(mx.array(x, mx.float32).swapaxes(1, 2) for x in (q, k, v)), mask)
+    seen = (near & real[:, None, None]) | np.eye(length, dtype=bool)
+    np.testing.assert_allclose(got, attention_reference(q, k, v, seen), atol=2e-6)
+
+
 def test_positions_behind_the_padding_token():
     ids = mx.array([[0, 9, 1, 9, 2], [0, 9, 9, 9, 2]])
     expected = [[2, 3, 1, 4, 5], [2, 3, 4, 5, 6]]

@@ -136,6 +136,26 @@ def test_a_sequence_classifier_of_xlm_roberta_is_read_without_its_classifier(cop
     np.testing.assert_array_equal(vectors, load_tiny("tiny-xlm-roberta").encode(TEXTS))
 
 
+def test_modernbert_as_transformers_5_and_a_language_model_write_it(copy_of):
+    """Types of layers and two settings of rotary positions in lists; a prefix and a head."""
+    directory = copy_of("tiny-modernbert")
+    full, near = "full_attention", "sliding_attention"
+    ropes = {full: {"rope_theta": 160000.0}, near: {"rope_theta": 10000.0}}
+    edit_json(
+        directory / "config.json",
+        **dict.fromkeys(("global_rope_theta", "local_rope_theta", "global_attn_every_n_layers")),
+        layer_types=[full, near, near, full],
+        rope_parameters={kind: {"rope_type": "default"} | rope for kind, rope in ropes.items()},
+    )
+    file = str(directory / "model.safetensors")
+    tensors = {f"model.{name}": tensor for name, tensor in mx.load(file).items()}
+    tensors |= {"head.dense.weight": mx.zeros((48, 48)), "decoder.bias": mx.zeros(503)}
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    vectors = load(directory, dtype="float32").encode(TEXTS)
+    np.testing.assert_array_equal(vectors, load_tiny("tiny-modernbert").encode(TEXTS))
+
+
 def test_an_instruction_of_qwen3_has_no_space_at_its_end():
     model = load_tiny("tiny-qwen3")
     prompt = "Instruct: Find it\nQuery:"
