@@ -106,7 +106,8 @@ def write_checkpoint(family: Family, out: Path) -> None:
     pooling |= {"word_embedding_dimension": family.config["hidden_size"]}
     settings = {"__version__": {"sentence_transformers": "2.7.0"}}
     if family.ships_prompts:
-        settings |= {"prompts": {**family.prompts, "document": ""}, "default_prompt_name": None}
+        prompts = family.prompts | {"document": family.prompts.get("document", "")}
+        settings |= {"prompts": prompts, "default_prompt_name": None}
     chain = {"": "Transformer", "1_Pooling": "Pooling"}
     chain |= {f"{number}_Dense": "Dense" for number, _ in enumerate(family.dense, start=2)}
     chain[f"{len(chain)}_Normalize"] = "Normalize"

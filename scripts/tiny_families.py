@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from tiny_tokenizers import LINES, byte_level, modernbert, unigram, word_piece
+from tiny_tokenizers import LINES, byte_level, gemma, modernbert, unigram, word_piece
 from tokenizers import Tokenizer
 
 TEXTS = [
@@ -126,5 +126,34 @@ FAMILIES = {
         torch.float16,
         lengths=(64, 65, 66, 67, 127, 128, 129),
         gain=1.0,
+    ),
+    # google/embeddinggemma-300m
+    "gemma3": Family(
+        json.loads("""{
+            "_sliding_window_pattern": 6, "architectures": ["Gemma3TextModel"],
+            "attention_bias": false, "attention_dropout": 0.0, "attn_logit_softcapping": null,
+            "bos_token_id": 2, "dtype": "float32", "eos_token_id": 1,
+            "final_logit_softcapping": null, "head_dim": 16,
+            "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 48,
+            "initializer_range": 0.02, "intermediate_size": 80,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "max_position_embeddings": 2048, "model_type": "gemma3_text",
+            "num_attention_heads": 4, "num_hidden_layers": 3, "num_key_value_heads": 1,
+            "pad_token_id": 0, "query_pre_attn_scalar": 16, "rms_norm_eps": 1e-06,
+            "rope_local_base_freq": 10000.0, "rope_scaling": null, "rope_theta": 1000000.0,
+            "sliding_window": 512, "transformers_version": "4.57.0.dev0",
+            "use_bidirectional_attention": true, "use_cache": true, "vocab_size": 503}"""),
+        gemma,
+        {"add_bos_token": True, "add_eos_token": True, "bos_token": "<bos>", "eos_token": "<eos>"}
+        | {"model_max_length": 2048, "pad_token": "<pad>", "unk_token": "<unk>"}
+        | {"tokenizer_class": "GemmaTokenizer"},
+        "mean_tokens",
+        700,
+        {"query": "task: search result | query: ", "document": "title: none | text: "},
+        ships_prompts=True,
+        lengths=(255, 256, 257, 258, 259, 511, 512, 513),
+        dense=(96, 48),
+        norm_mean=0.0,
+        embedding_std=0.15,  # times the root of 48
     ),
 }

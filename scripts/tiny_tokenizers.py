@@ -123,3 +123,29 @@ def modernbert(size: int) -> Tokenizer:
         single="[CLS] $A [SEP]", special_tokens=ends
     )
     return tokenizer
+
+
+def sentence_piece(
+    special: list[str], size: int, normalizer: normalizers.Normalizer, template: str
+) -> Tokenizer:
+    """SentencePiece's merges, with bytes for what has no piece."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+        limit_alphabet=100,
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.train_from_iterator(LINES, trainer)
+    tokenizer.add_special_tokens(special)
+    ends = [(token, tokenizer.token_to_id(token)) for token in special if token in template]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ends)
+    return tokenizer
+
+
+def gemma(size: int) -> Tokenizer:
+    """Gemma's: spaces become a piece's own sign."""
+    spaces = normalizers.Replace(" ", "▁")
+    return sentence_piece(["<pad>", "<eos>", "<bos>", "<unk>"], size, spaces, "<bos> $A <eos>")

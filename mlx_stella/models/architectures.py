@@ -21,6 +21,7 @@ from mlx_stella.errors import ConfigError
 from mlx_stella.models import (
     bert,
     decoder,
+    gemma3,
     modernbert,
     mpnet,
     new,
@@ -50,6 +51,9 @@ _NEW = Architecture(new.ModelArgs, new.Model, new.RENAMES, new.FUSED)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bert": Architecture(bert.ModelArgs, bert.Model, bert.RENAMES, bert.FUSED),
+    "gemma3_text": Architecture(
+        gemma3.ModelArgs, gemma3.Model, gemma3.RENAMES, decoder.FUSED, gemma3.folded
+    ),
     "gte": _NEW,
     "modernbert": Architecture(
         modernbert.ModelArgs, modernbert.Model, modernbert.RENAMES, modernbert.FUSED

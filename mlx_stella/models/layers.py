@@ -202,6 +202,17 @@ def gelu(x: mx.array) -> mx.array:
     return cpu.gelu(x) if cpu.is_needed() else 0.5 * x * (1.0 + mx.erf(x * math.sqrt(0.5)))
 
 
+def gelu_tanh(x: mx.array) -> mx.array:
+    """GELU by its tanh approximation, of any shape.
+
+    x * (1 + tanh(y / 2)) / 2 with y = 2 sqrt(2 / pi) (x + 0.044715 x**3), and so x * sigmoid(y).
+    """
+    if cpu.is_needed():
+        return cpu.gelu_tanh(x)
+    linear, cubic = cpu.TANH_GELU
+    return x * mx.sigmoid(x * (linear + cubic * x * x))
+
+
 def silu(x: mx.array) -> mx.array:
     """SiLU, x * sigmoid(x), of any shape."""
     return cpu.silu(x) if cpu.is_needed() else x * mx.sigmoid(x)

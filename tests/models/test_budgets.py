@@ -12,7 +12,7 @@ from mlx.utils import tree_map_with_path, tree_unflatten
 from support import graphs, load_tiny
 
 from mlx_stella.evaluation import kernels, speed
-from mlx_stella.models import bert, decoder, modernbert, mpnet, new, qwen2, qwen3
+from mlx_stella.models import bert, decoder, gemma3, modernbert, mpnet, new, qwen2, qwen3
 from mlx_stella.models.args import RopeArgs
 from mlx_stella.models.formats import Format
 from mlx_stella.models.layers import Backbone
@@ -67,6 +67,20 @@ MODERNBERT = COMMON | {
     "rope": RopeArgs(160000),
     "local_rope": RopeArgs(1e4),
 }
+EMBEDDINGGEMMA = COMMON | {
+    "hidden_size": 768,
+    "intermediate_size": 1152,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 512,
+    "use_bidirectional_attention": True,
+    "rope": RopeArgs(1e6),
+    "local_rope": RopeArgs(1e4),
+}
 MODELS = {
     "bert-large": lambda: bert.Model(bert.ModelArgs(**ENCODER)),
     "stella-400m": lambda: new.Model(new.ModelArgs(**ENCODER, **ROTARY)),
@@ -75,6 +89,7 @@ MODELS = {
     "qwen3-0.6b": lambda: qwen3.Model(qwen3.ModelArgs(**QWEN3_0_6B)),
     "mpnet": lambda: mpnet.Model(mpnet.ModelArgs(**MPNET)),
     "modernbert": lambda: modernbert.Model(modernbert.ModelArgs(**MODERNBERT)),
+    "embeddinggemma": lambda: gemma3.Model(gemma3.ModelArgs(**EMBEDDINGGEMMA)),
 }
 WIDTHS = {
     "bert-large": 1024,
@@ -84,6 +99,7 @@ WIDTHS = {
     "qwen3-0.6b": 1024,
     "mpnet": 768,
     "modernbert": 768,
+    "embeddinggemma": 768,
 }
 
 # Kernels, and KB (1000 bytes) a token with 512 tokens. Scales by row make float16 differ from
@@ -117,6 +133,10 @@ BUDGETS = {
     ("modernbert", "bfloat16"): (14, 60),
     ("modernbert", "float32"): (10, 58),
     ("modernbert", "4 bits"): (17, 74),
+    ("embeddinggemma", "float16"): (28, 131),
+    ("embeddinggemma", "bfloat16"): (25, 115),
+    ("embeddinggemma", "float32"): (17, 91),
+    ("embeddinggemma", "4 bits"): (28, 131),
 }
 
 

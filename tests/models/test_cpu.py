@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_stella.models import cpu
+from mlx_stella.models import cpu, layers
 
 X = np.concatenate([np.linspace(-90, 90, 20001), np.linspace(-6, 6, 20001), [0.0, -0.0, 1e-30]])
 
@@ -17,6 +17,13 @@ def test_gelu():
     assert (np.abs(got - expected) <= 2e-6 * np.maximum(1, np.abs(X))).all()
 
 
+@pytest.mark.usefixtures("form")
+def test_gelu_by_tanh():
+    expected = X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X**3))) / 2
+    got = np.array(layers.gelu_tanh(mx.array(X, mx.float32)))
+    assert (np.abs(got - expected) <= 2e-6 * np.maximum(1, np.abs(X))).all()
+
+
 def test_silu():
     got = np.array(cpu.silu(mx.array(X, mx.float32)))
     np.testing.assert_allclose(got, X / (1 + np.exp(-X)), rtol=8e-6, atol=1e-30)
@@ -24,7 +31,7 @@ def test_silu():
 
 def test_large_values_do_not_overflow():
     x = mx.array([-1e30, -1e5, 1e5, 1e30])
-    for function, limit in ((cpu.gelu, 1.0), (cpu.silu, 1.0)):
+    for function, limit in ((cpu.gelu, 1.0), (cpu.gelu_tanh, 1.0), (cpu.silu, 1.0)):
         got = np.array(function(x))
         np.testing.assert_allclose(got[2:], [1e5 * limit, 1e30 * limit], rtol=1e-6)
         assert np.isfinite(got).all()

@@ -11,9 +11,9 @@ import pytest
 from support import CHECKPOINTS, TOLERANCES, distance
 
 from mlx_stella import load
-from mlx_stella.models import decoder, modernbert, mpnet, qwen3, windows, xlm_roberta
+from mlx_stella.models import decoder, gemma3, modernbert, mpnet, qwen3, windows, xlm_roberta
 from mlx_stella.models.args import RopeArgs
-from mlx_stella.models.layers import Local, attention, rope_tables
+from mlx_stella.models.layers import Local, attention, gelu, rope_tables
 from mlx_stella.models.products import gated
 
 
@@ -53,6 +53,18 @@ def the_other_half(down, activation, gate, up, residual):
     return gated(down, activation, up, gate, residual)
 
 
+def weights_of_norms_as_stored(weight):
+    return weight.astype(mx.float32)
+
+
+def plain_embeddings(self, input_ids):
+    return self.embed_tokens(input_ids)
+
+
+def one_norm_less(self, x, mask, rope):
+    return x + self.self_attn(self.input_layernorm(x), mask, rope)
+
+
 LEFT_OUT = {
     "xlm-roberta: positions from 0": (xlm_roberta, "positions_behind", positions_from_0, 0.3),
     "xlm-roberta: padding in a text": (
@@ -76,6 +88,14 @@ LEFT_OUT = {
     "modernbert: the window": (windows, "Local", no_window, 0.02),
     "modernbert: its second rope base": (windows, "rope_tables", one_rope, 0.02),
     "modernbert: the half that is activated": (modernbert, "gated", the_other_half, 0.2),
+    "gemma3: a window one token wider": (windows, "Local", one_further, 5e-4),
+    "gemma3: a window one token narrower": (windows, "Local", one_less, 5e-4),
+    "gemma3: the window": (windows, "Local", no_window, 0.02),
+    "gemma3: its second rope base": (windows, "rope_tables", one_rope, 0.02),
+    "gemma3: norms of 1 + w": (gemma3, "_one_more", weights_of_norms_as_stored, 0.3),
+    "gemma3: the norm behind attention": (gemma3.Layer, "attend", one_norm_less, 0.2),
+    "gemma3: the size of embeddings": (gemma3.Model, "embed", plain_embeddings, 0.2),
+    "gemma3: GELU by tanh": (gemma3, "gelu_tanh", gelu, 1e-4),
 }
 
 

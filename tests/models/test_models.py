@@ -156,6 +156,18 @@ def test_modernbert_as_transformers_5_and_a_language_model_write_it(copy_of):
     np.testing.assert_array_equal(vectors, load_tiny("tiny-modernbert").encode(TEXTS))
 
 
+def test_the_period_of_gemma_3(copy_of):
+    """Where the types of layers are not listed; and with the prefix of a language model."""
+    directory = copy_of("tiny-gemma3")
+    edit_json(directory / "config.json", layer_types=None, sliding_window_pattern=3)
+    file = str(directory / "model.safetensors")
+    tensors = {f"model.{name}": tensor for name, tensor in mx.load(file).items()}
+    mx.eval(tensors)
+    mx.save_safetensors(file, tensors)
+    vectors = load(directory, dtype="float32").encode(TEXTS)
+    np.testing.assert_array_equal(vectors, load_tiny("tiny-gemma3").encode(TEXTS))
+
+
 def test_an_instruction_of_qwen3_has_no_space_at_its_end():
     model = load_tiny("tiny-qwen3")
     prompt = "Instruct: Find it\nQuery:"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import TINY, load_tiny
 
 from mlx_stella.models.formats import Format
-from mlx_stella.models.layers import gelu, silu
+from mlx_stella.models.layers import gelu, gelu_tanh, silu
 from mlx_stella.models.products import Linear, Product, gated
 from mlx_stella.models.quantized import Packed, QuantizedLinear
 
@@ -166,7 +166,7 @@ def phi(x: float) -> float:
     return (1 + math.erf(x / math.sqrt(2))) / 2
 
 
-@pytest.mark.parametrize("activation", [gelu, silu])
+@pytest.mark.parametrize("activation", [gelu, gelu_tanh, silu])
 @pytest.mark.parametrize("dtype, tolerance", [(mx.float16, 2e-3), (mx.bfloat16, 2e-2)])
 def test_a_gated_product_is_that_of_float64(rng, activation, dtype, tolerance):
     """Also with scales and biases in its factors, and products of 1e6."""
