@@ -15,13 +15,15 @@ Beside the checkpoint two files say what is right:
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from make_golden import embed
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny_families import FAMILIES, TEXTS, Family
 from tiny_tokenizers import LINES
@@ -34,8 +36,8 @@ from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 
 def weights(family: Family) -> dict[str, torch.Tensor]:
-    """Random tensors by the names that transformers gives them."""
-    model = AutoModel.from_config(AutoConfig.for_model(**family.config))
+    """Random tensors by the names that they are published with."""
+    model = AutoModel.from_config(AutoConfig.for_model(**family.known_config))
     random = torch.Generator().manual_seed(0)
     tensors = {}
     for name, old in model.state_dict().items():
@@ -51,7 +53,12 @@ def weights(family: Family) -> dict[str, torch.Tensor]:
         else:
             tensor = family.gain * noise / old.shape[1] ** 0.5
         tensors[name] = tensor.to(family.dtype)
-    return tensors
+    if family.read_as is None:
+        return tensors
+    model.load_state_dict(tensors)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)  # by other names than it has them
+        return load_file(Path(folder) / "model.safetensors")
 
 
 class Norm(torch.nn.Module):
@@ -103,7 +110,7 @@ def lift(module: torch.nn.Module) -> None:
 def write_checkpoint(family: Family, out: Path) -> None:
     modes = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken"]
     pooling = {f"pooling_mode_{mode}": mode == family.pooling for mode in modes}
-    pooling |= {"word_embedding_dimension": family.config["hidden_size"]}
+    pooling |= {"word_embedding_dimension": family.known_config["hidden_size"]}
     settings = {"__version__": {"sentence_transformers": "2.7.0"}}
     if family.ships_prompts:
         prompts = family.prompts | {"document": family.prompts.get("document", "")}
@@ -127,7 +134,7 @@ def write_checkpoint(family: Family, out: Path) -> None:
         (out / name).write_text(json.dumps(content, indent=1) + "\n")
     family.tokenizer(family.config["vocab_size"]).save(str(out / "tokenizer.json"), pretty=False)
     save_file(weights(family), out / "model.safetensors", {"format": "pt"})
-    inputs = family.config["hidden_size"]
+    inputs = family.known_config["hidden_size"]
     for number, outputs in enumerate(family.dense, start=2):
         write_dense(out / f"{number}_Dense", inputs, outputs)
         inputs = outputs
@@ -153,7 +160,10 @@ def texts_of(family: Family, tokenizer: Tokenizer) -> list[str]:
 
 
 def write_expected(family: Family, out: Path) -> None:
-    model = SentenceTransformer(str(out), device="cpu", local_files_only=True).double()
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(out, folder, dirs_exist_ok=True)
+        (Path(folder) / "config.json").write_text(json.dumps(family.known_config))
+        model = SentenceTransformer(folder, device="cpu", local_files_only=True).double()
     lift(model)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     tokenizer.no_padding()
@@ -177,7 +187,7 @@ def write_expected(family: Family, out: Path) -> None:
     np.savez_compressed(out / "expected.npz", **arrays)
     lengths = arrays["none/lengths"]
     span = f"{len(texts)} texts of {lengths.min()} to {lengths.max()} tokens"
-    print(f"{out}: {span}, {family.config['hidden_size']} dimensions")
+    print(f"{out}: {span}, {arrays[key].shape[1]} dimensions")
 
 
 def main() -> None:

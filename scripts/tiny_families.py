@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from tiny_tokenizers import LINES, byte_level, gemma, modernbert, unigram, word_piece
+from tiny_tokenizers import LINES, bert, byte_level, gemma, modernbert, unigram, word_piece
 from tokenizers import Tokenizer
 
 TEXTS = [
@@ -35,6 +35,11 @@ class Family(NamedTuple):
     norm_mean: float = 1.0
     embedding_std: float = 1.0
     gain: float = 1.5  # of matrices
+    read_as: dict[str, Any] | None = None  # by transformers, where it does not know the config
+
+    @property
+    def known_config(self) -> dict[str, Any]:
+        return self.read_as or self.config
 
 
 ROBERTA_TOKENS = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
@@ -155,5 +160,42 @@ FAMILIES = {
         dense=(96, 48),
         norm_mean=0.0,
         embedding_std=0.15,  # times the root of 48
+    ),
+    # nomic-ai/nomic-embed-text-v1.5
+    "nomic-bert": Family(
+        json.loads("""{
+            "activation_function": "swiglu", "architectures": ["NomicBertModel"],
+            "attn_pdrop": 0.0, "bos_token_id": null, "causal": false, "dense_seq_output": true,
+            "embd_pdrop": 0.0, "eos_token_id": null, "fused_bias_fc": true,
+            "fused_dropout_add_ln": true, "initializer_range": 0.02, "layer_norm_epsilon": 1e-12,
+            "max_trained_positions": 2048, "mlp_fc1_bias": false, "mlp_fc2_bias": false,
+            "model_type": "nomic_bert", "n_embd": 48, "n_head": 4, "n_inner": 80, "n_layer": 2,
+            "n_positions": 8192, "pad_vocab_size_multiple": 64, "parallel_block": false,
+            "parallel_block_tied_norm": false, "prenorm": false, "qkv_proj_bias": false,
+            "reorder_and_upcast_attn": false, "resid_pdrop": 0.0, "rotary_emb_base": 1000,
+            "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": false,
+            "rotary_emb_scale_base": null, "rotary_scaling_factor": null,
+            "scale_attn_by_inverse_layer_idx": false, "scale_attn_weights": true,
+            "summary_activation": null, "summary_first_dropout": 0.0,
+            "summary_proj_to_labels": true, "summary_type": "cls_index", "summary_use_proj": true,
+            "torch_dtype": "float32", "transformers_version": "4.37.2", "type_vocab_size": 2,
+            "use_cache": true, "use_flash_attn": true, "use_rms_norm": false,
+            "use_xentropy": true, "vocab_size": 512}"""),
+        bert,
+        {"cls_token": "[CLS]", "do_lower_case": True, "mask_token": "[MASK]"}
+        | {"model_max_length": 8192, "pad_token": "[PAD]", "sep_token": "[SEP]"}
+        | {"tokenizer_class": "BertTokenizer", "unk_token": "[UNK]"},
+        "mean_tokens",
+        700,
+        {"query": "search_query: ", "document": "search_document: "},
+        read_as={
+            "model_type": "nomic_bert",
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
+            "vocab_size": 512,
+        },
     ),
 }

@@ -149,3 +149,20 @@ def gemma(size: int) -> Tokenizer:
     """Gemma's: spaces become a piece's own sign."""
     spaces = normalizers.Replace(" ", "▁")
     return sentence_piece(["<pad>", "<eos>", "<bos>", "<unk>"], size, spaces, "<bos> $A <eos>")
+
+
+def bert(size: int) -> Tokenizer:
+    """BERT's: pieces of words in lower case, between [CLS] and [SEP]."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(LINES, trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    return tokenizer

@@ -36,6 +36,7 @@ class Entry:
         prompts: named prompts that the repository does not ship itself.
         prefix_sizes: how many of a vector's numbers it was trained to be cut to (Matryoshka), as
             its card says; of others nothing is known.
+        norms_before_cut: a LayerNorm without weights goes before such a cut (Nomic).
         absent_dims: sizes that its card names, and for which there are no weights.
         licence_notice: said once when the model is loaded.
         package: a Python package that carries the model in its folder ``model``.
@@ -51,6 +52,7 @@ class Entry:
     former_repos: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     prefix_sizes: Sequence[int] = ()
+    norms_before_cut: bool = False
     absent_dims: tuple[int, ...] = ()
     licence_notice: str | None = None
     package: str | None = None

@@ -50,6 +50,7 @@ class Checkpoint:
         max_seq_length: tokens per text by default; ``max_positions``: at most.
         similarity: "cosine" or "dot".
         prefix_sizes: how many of a vector's numbers it was trained to be cut to.
+        norms_before_cut: a LayerNorm without weights goes before such a cut.
         absent_dims: sizes that its card names, and for which there are no weights.
     """
 
@@ -71,6 +72,7 @@ class Checkpoint:
     max_positions: int
     similarity: str
     prefix_sizes: Sequence[int]
+    norms_before_cut: bool
     absent_dims: tuple[int, ...]
 
     @property
@@ -241,6 +243,7 @@ def open_checkpoint(directory: Path, entry: Entry | None = None) -> Checkpoint:
         max_positions=max_positions,
         similarity=modules.read_similarity(settings, settings_file),
         prefix_sizes=entry.prefix_sizes if entry else (),
+        norms_before_cut=entry is not None and entry.norms_before_cut,
         absent_dims=entry.absent_dims if entry else (),
     )
 

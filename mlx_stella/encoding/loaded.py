@@ -303,6 +303,8 @@ class LoadedModel:
             for weight, bias, activation in self._head(size):
                 vector = heads.dense(vector, weight, bias, activation)
             if truncate_dim is not None:
+                if self.checkpoint.norms_before_cut:
+                    vector = heads.layer_norm(vector)
                 vector = heads.prefix(vector, truncate_dim)
             outputs.append(heads.normalize(vector) if normalize else vector)
         return outputs

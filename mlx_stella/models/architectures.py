@@ -25,6 +25,7 @@ from mlx_stella.models import (
     modernbert,
     mpnet,
     new,
+    nomic_bert,
     nv_embed,
     qwen2,
     qwen3,
@@ -60,6 +61,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "mpnet": Architecture(mpnet.ModelArgs, mpnet.Model, mpnet.RENAMES, mpnet.FUSED, mpnet.folded),
     "new": _NEW,
+    "nomic_bert": Architecture(
+        nomic_bert.ModelArgs, nomic_bert.Model, nomic_bert.RENAMES, nomic_bert.FUSED
+    ),
     "nvembed": Architecture(
         nv_embed.ModelArgs, nv_embed.Model, nv_embed.RENAMES, decoder.FUSED, nv_embed.folded
     ),

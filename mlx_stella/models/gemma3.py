@@ -3,8 +3,8 @@
 Reference: transformers' Gemma3TextModel (modeling_gemma3.py) with ``use_bidirectional_attention``;
 Gemma 3 report, https://arxiv.org/abs/2503.19786; EmbeddingGemma, https://arxiv.org/abs/2509.20354.
 It differs from the decoder of Qwen3 so: embeddings are multiplied by the square root of their size;
-a branch has a norm before and one behind it; norms multiply by 1 + w; the gated MLP has GELU, by its
-tanh approximation; in five of six layers a token sees a window. ``sliding_window`` counts both
+a branch has a norm before and one behind it; norms multiply by 1 + w; the gated MLP has GELU, by
+its tanh approximation; in five of six layers a token sees a window. ``sliding_window`` counts both
 sides: of a window of 512 a token sees 256 to either side.
 
 Weights of norms are stored as w, and one is added when they are loaded. The repository says that

@@ -63,6 +63,11 @@ def prefix(x: mx.array, size: int) -> mx.array:
     return x[:, :size]
 
 
+def layer_norm(x: mx.array) -> mx.array:
+    """A LayerNorm without weights, eps 1e-5, of (B, N) float32: what Nomic puts before a cut."""
+    return mx.fast.layer_norm(x, None, None, 1e-5)
+
+
 def normalize(x: mx.array) -> mx.array:
     """Rows of (B, N) float32 at unit length. A zero row becomes NaN, which the encoder reports."""
     # The largest entry first, so that squares neither overflow nor vanish.

@@ -93,6 +93,19 @@ def test_a_model_that_is_not_known_to_be_trained_for_it_is_told(stella):
         known.settings(truncate_dim=48)
 
 
+def test_nomic_norms_before_it_cuts():
+    """As its card does: layer_norm, the first numbers, unit length."""
+    entry = dataclasses.replace(catalog.MODELS[0], prefix_sizes=(16,), norms_before_cut=True)
+    nomic = Encoder(open_checkpoint(CHECKPOINTS / "tiny-nomic-bert", entry), "float32")
+    whole = nomic.encode(TEXTS, normalize=False).astype(np.float64)
+    normed = whole - whole.mean(axis=1, keepdims=True)
+    normed = (normed / np.sqrt((normed**2).mean(axis=1, keepdims=True) + 1e-5))[:, :16]
+    expected = normed / np.linalg.norm(normed, axis=1, keepdims=True)
+    np.testing.assert_allclose(nomic.encode(TEXTS, truncate_dim=16), expected, atol=2e-6)
+    unit = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+    np.testing.assert_allclose(nomic.encode(TEXTS), unit, atol=2e-6)
+
+
 def test_the_command_line(tmp_path):
     model = load(ZH, dtype="float32")
     expected = model.encode(["tea", "keys"], truncate_dim=8)

@@ -11,7 +11,16 @@ import pytest
 from support import CHECKPOINTS, TOLERANCES, distance
 
 from mlx_stella import load
-from mlx_stella.models import decoder, gemma3, modernbert, mpnet, qwen3, windows, xlm_roberta
+from mlx_stella.models import (
+    decoder,
+    gemma3,
+    modernbert,
+    mpnet,
+    nomic_bert,
+    qwen3,
+    windows,
+    xlm_roberta,
+)
 from mlx_stella.models.args import RopeArgs
 from mlx_stella.models.layers import Local, attention, gelu, rope_tables
 from mlx_stella.models.products import gated
@@ -95,6 +104,8 @@ LEFT_OUT = {
     "gemma3: norms of 1 + w": (gemma3, "_one_more", weights_of_norms_as_stored, 0.3),
     "gemma3: the norm behind attention": (gemma3.Layer, "attend", one_norm_less, 0.2),
     "gemma3: the size of embeddings": (gemma3.Model, "embed", plain_embeddings, 0.2),
+    "nomic-bert: which half is the gate": (nomic_bert, "gated", the_other_half, 0.2),
+    "nomic-bert: its rope base": (nomic_bert, "rope_tables", one_rope, 0.1),
     "gemma3: GELU by tanh": (gemma3, "gelu_tanh", gelu, 1e-4),
 }
 

@@ -156,6 +156,17 @@ def test_modernbert_as_transformers_5_and_a_language_model_write_it(copy_of):
     np.testing.assert_array_equal(vectors, load_tiny("tiny-modernbert").encode(TEXTS))
 
 
+def test_nomic_bert_as_transformers_5_writes_it(copy_of):
+    directory = copy_of("tiny-nomic-bert")
+    own = {"hidden_size": 48, "intermediate_size": 80, "hidden_act": "silu", "head_dim": 12}
+    own |= {"num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+    own |= {"rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "vocab_size": 512}
+    own |= {"model_type": "nomic_bert", "type_vocab_size": 2, "layer_norm_eps": 1e-12}
+    (directory / "config.json").write_text(json.dumps(own))
+    model = load(directory, dtype="float32")
+    np.testing.assert_array_equal(model.encode(TEXTS), load_tiny("tiny-nomic-bert").encode(TEXTS))
+
+
 def test_the_period_of_gemma_3(copy_of):
     """Where the types of layers are not listed; and with the prefix of a language model."""
     directory = copy_of("tiny-gemma3")

@@ -136,7 +136,9 @@ def test_only_what_ends_a_gated_mlp_is_scaled_by_row(name):
         if isinstance(module, Linear)
     }
     by_row = {path for path, layer in layers.items() if layer._scale is None}
-    assert by_row == {p for p in layers if p.endswith(("mlp.down_proj", "mlp.Wo", "fn.net.2"))}
+    assert by_row == {
+        p for p in layers if p.endswith(("mlp.down_proj", "mlp.Wo", "mlp.fc2", "fn.net.2"))
+    }
     assert all(layer._scale in (None, 1) for layer in layers.values())
     assert all(layers[path]._row_factor.item() >= 1 for path in by_row)
 

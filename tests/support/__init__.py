@@ -33,7 +33,15 @@ LENT = (
 )
 """Tiny checkpoints that were made elsewhere, and lie in the folder ../shared, too."""
 
-TINY = (*LENT, "tiny-xlm-roberta", "tiny-mpnet", "tiny-qwen3", "tiny-modernbert", "tiny-gemma3")
+TINY = (
+    *LENT,
+    "tiny-xlm-roberta",
+    "tiny-mpnet",
+    "tiny-qwen3",
+    "tiny-modernbert",
+    "tiny-gemma3",
+    "tiny-nomic-bert",
+)
 """All of them; scripts/make_tiny.py made the others."""
 
 DTYPES = ("float32", "float16", "bfloat16")

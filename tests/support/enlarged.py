@@ -25,9 +25,18 @@ SIZES = {
     "tiny-qwen3": {48: 128, 80: 256},
     "tiny-modernbert": {48: 128, 144: 384, 80: 256, 160: 512},
     "tiny-gemma3": {48: 128, 80: 256},
+    "tiny-nomic-bert": {48: 128, 144: 384, 80: 256},
 }
 HEADS = {"tiny-stella-1.5b": 8, "tiny-gte-qwen2": 8, "tiny-nv-embed": 8}
-SIZE_KEYS = ("hidden_size", "intermediate_size", "hidden_dim", "latent_dim", "cross_dim_head")
+SIZE_KEYS = (
+    "hidden_size",
+    "intermediate_size",
+    "hidden_dim",
+    "latent_dim",
+    "cross_dim_head",
+    "n_embd",
+    "n_inner",
+)
 
 
 def enlarged(name: str, folder: Path) -> Path:
