@@ -80,16 +80,34 @@ class Rotary(torch.nn.Module):
     def __init__(self, old: torch.nn.Module):
         super().__init__()
         config = old.config
-        self.size = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-        self.settings = config.rope_parameters
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        settings = config.rope_parameters
+        kinds = {None: settings} if "rope_type" in settings else settings
+        self.frequencies = {kind: frequencies(one, size) for kind, one in kinds.items()}
+        for kind, found in self.frequencies.items():
+            theirs = getattr(old, f"{kind}_inv_freq" if kind else "inv_freq")
+            torch.testing.assert_close(found, theirs.double(), rtol=1e-6, atol=0.0)
 
     def forward(
-        self, x: torch.Tensor, positions: torch.Tensor, layer_type: str | None = None
+        self, x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None
     ) -> tuple[torch.Tensor, ...]:
-        theta = (self.settings[layer_type] if layer_type else self.settings)["rope_theta"]
-        pairs = torch.arange(0, self.size, 2, dtype=torch.float64) / self.size
-        angles = (positions[..., None] * theta**-pairs).repeat(1, 1, 2)
+        angles = (position_ids[..., None] * self.frequencies[layer_type]).repeat(1, 1, 2)
         return angles.cos(), angles.sin()
+
+
+def frequencies(settings: dict, size: int) -> torch.Tensor:
+    """Of the pairs of a head, in float64; "llama3" after transformers' modeling_rope_utils.py."""
+    found = settings["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+    if settings["rope_type"] == "llama3":
+        length, factor = settings["original_max_position_embeddings"], settings["factor"]
+        low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+        for pair, wave in enumerate(2 * torch.pi / found):
+            if wave > length / low:
+                found[pair] /= factor
+            elif wave > length / high:
+                share = (length / wave - low) / (high - low)
+                found[pair] *= (1 - share) / factor + share
+    return found
 
 
 def lift(module: torch.nn.Module) -> None:
@@ -101,6 +119,8 @@ def lift(module: torch.nn.Module) -> None:
         elif type(child).__name__.endswith("RotaryEmbedding"):
             setattr(module, name, Rotary(child))
         else:
+            if hasattr(child, "is_causal") and getattr(child.config, "is_causal", True) is False:
+                child.is_causal = False
             lift(child)
 
 

@@ -5,7 +5,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from tiny_tokenizers import LINES, bert, byte_level, gemma, modernbert, unigram, word_piece
+from tiny_tokenizers import (
+    LINES,
+    bert,
+    byte_level,
+    gemma,
+    llama,
+    mistral,
+    modernbert,
+    unigram,
+    word_piece,
+)
 from tokenizers import Tokenizer
 
 TEXTS = [
@@ -196,6 +206,72 @@ FAMILIES = {
             "num_hidden_layers": 2,
             "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
             "vocab_size": 512,
+        },
+    ),
+    # intfloat/e5-mistral-7b-instruct, with a shorter window
+    "mistral": Family(
+        json.loads("""{
+            "architectures": ["MistralModel"], "bos_token_id": 1, "eos_token_id": 2,
+            "hidden_act": "silu", "hidden_size": 48, "initializer_range": 0.02,
+            "intermediate_size": 80, "max_position_embeddings": 32768, "model_type": "mistral",
+            "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2,
+            "pad_token_id": 2, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
+            "sliding_window": 256, "tie_word_embeddings": false, "torch_dtype": "float16",
+            "transformers_version": "4.34.0", "use_cache": false, "vocab_size": 503}"""),
+        mistral,
+        {"add_bos_token": True, "add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>"}
+        | {"model_max_length": 4096, "pad_token": "</s>", "unk_token": "<unk>"}
+        | {"tokenizer_class": "PreTrainedTokenizerFast"},
+        "lasttoken",
+        700,
+        {"query": QUERY + " "},
+        torch.float16,
+        lengths=(255, 256, 257, 258),
+        gain=1.0,
+    ),
+    # nvidia/llama-embed-nemotron-8b, stretched from a shorter length
+    "llama": Family(
+        json.loads("""{
+            "architectures": ["LlamaBidirectionalModel"], "attention_bias": false,
+            "attention_dropout": 0.0,
+            "auto_map": {"AutoModel": "llama_bidirectional_model.LlamaBidirectionalModel"},
+            "bos_token_id": 1, "eos_token_id": 2, "head_dim": 16, "hidden_act": "silu",
+            "hidden_size": 48, "initializer_range": 0.02, "intermediate_size": 80,
+            "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama_bidirec",
+            "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2,
+            "pooling": "avg", "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+            "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                             "original_max_position_embeddings": 128, "rope_type": "llama3"},
+            "rope_theta": 10000.0, "temperature": 1.0, "tie_word_embeddings": false,
+            "torch_dtype": "bfloat16", "transformers_version": "4.44.2", "use_cache": true,
+            "vocab_size": 503}"""),
+        llama,
+        {"bos_token": "<s>", "eos_token": "</s>", "model_max_length": 131072}
+        | {"pad_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"},
+        "mean_tokens",
+        700,
+        {"query": QUERY + " "},
+        torch.bfloat16,
+        ships_prompts=True,
+        read_as={
+            "model_type": "llama",
+            "head_dim": 16,
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "is_causal": False,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-05,
+            "rope_parameters": {
+                "factor": 8.0,
+                "high_freq_factor": 4.0,
+                "low_freq_factor": 1.0,
+                "original_max_position_embeddings": 128,
+                "rope_theta": 10000.0,
+                "rope_type": "llama3",
+            },
+            "vocab_size": 503,
         },
     ),
 }

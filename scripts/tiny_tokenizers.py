@@ -151,6 +151,19 @@ def gemma(size: int) -> Tokenizer:
     return sentence_piece(["<pad>", "<eos>", "<bos>", "<unk>"], size, spaces, "<bos> $A <eos>")
 
 
+_SPACE_AND_SIGNS = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+
+
+def mistral(size: int) -> Tokenizer:
+    """Mistral's: a space before the text, an end behind it."""
+    return sentence_piece(["<unk>", "<s>", "</s>"], size, _SPACE_AND_SIGNS, "<s> $A </s>")
+
+
+def llama(size: int) -> Tokenizer:
+    """No end of text; Llama 3's own merges are of bytes, as Qwen's."""
+    return sentence_piece(["<unk>", "<s>", "</s>"], size, _SPACE_AND_SIGNS, "<s> $A")
+
+
 def bert(size: int) -> Tokenizer:
     """BERT's: pieces of words in lower case, between [CLS] and [SEP]."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))

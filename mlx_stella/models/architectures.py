@@ -6,7 +6,7 @@ A new architecture is one file beside these and one line here. Each file has
     Model       (B, L) token ids -> (B, L, D) hidden states
     RENAMES     part of a tensor's name in the checkpoint -> in the model; None: dropped on purpose
     FUSED       part of a parameter's name -> the tensors stacked along its rows
-                (Qwen2, Qwen3 and NV-Embed take the decoder's)
+                (those that share the decoder take its own)
     folded      where parameters are computed from several tensors
 """
 
@@ -22,6 +22,8 @@ from mlx_stella.models import (
     bert,
     decoder,
     gemma3,
+    llama,
+    mistral,
     modernbert,
     mpnet,
     new,
@@ -56,6 +58,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         gemma3.ModelArgs, gemma3.Model, gemma3.RENAMES, decoder.FUSED, gemma3.folded
     ),
     "gte": _NEW,
+    "llama_bidirec": Architecture(llama.ModelArgs, llama.Model, llama.RENAMES, decoder.FUSED),
+    "mistral": Architecture(mistral.ModelArgs, mistral.Model, mistral.RENAMES, decoder.FUSED),
     "modernbert": Architecture(
         modernbert.ModelArgs, modernbert.Model, modernbert.RENAMES, modernbert.FUSED
     ),

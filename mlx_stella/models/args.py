@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
+
 from mlx_stella.config import is_positive
 from mlx_stella.errors import ConfigError, StellaWarning
 
@@ -174,12 +176,43 @@ class BackboneArgs:
         return parse(cls, config, file)
 
 
+_ROPE_KINDS = ("rope_theta", "rope_type", "type")
+
+
+@dataclass(frozen=True)
+class Llama3Args:
+    """How Llama 3.1 stretches its rotary positions: slow pairs by a factor, fast ones not at all.
+
+    A pair is slow if it turns less than ``low_freq_factor`` times in the length trained with, fast
+    from ``high_freq_factor`` times on; between the two it is both, by shares.
+    """
+
+    factor: Positive
+    high_freq_factor: Positive
+    low_freq_factor: Positive
+    original_max_position_embeddings: Size
+
+
 @dataclass(frozen=True)
 class RopeArgs:
-    """Rotary angles ``position * theta**(-2i/E) / divisor`` for pair i of a head of size E."""
+    """Rotary angles ``position * theta**(-2i/E) / divisor`` for pair i of a head of size E.
+
+    Those of Llama 3.1 are stretched besides.
+    """
 
     theta: float
     divisor: float = 1.0
+    llama3: Llama3Args | None = None
+
+    def frequencies(self, head_dim: int) -> np.ndarray:
+        """Angles by position, (E / 2,) float64."""
+        found: np.ndarray = self.theta ** (-np.arange(0, head_dim, 2) / head_dim) / self.divisor
+        if (scaling := self.llama3) is None:
+            return found
+        turns = scaling.original_max_position_embeddings * found / (2 * np.pi)
+        low, high = scaling.low_freq_factor, scaling.high_freq_factor
+        share = np.clip((turns - low) / (high - low), 0.0, 1.0)
+        return share * found + (1.0 - share) * found / scaling.factor
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], file: Path, head_dim: int) -> Self:
@@ -201,7 +234,10 @@ class RopeArgs:
                 where=file,
                 remedy="use a checkpoint as published",
             )
-        known = {"rope_theta", "rope_type", "type", "factor"}
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        known = {"factor", *_ROPE_KINDS}
+        if kind == "llama3":
+            known |= {field.name for field in dataclasses.fields(Llama3Args)}
         unknown = [key for key in scaling if key not in known and scaling[key] is not None]
         if unknown:
             raise ConfigError(
@@ -210,7 +246,6 @@ class RopeArgs:
                 remedy="use a checkpoint as published",
             )
         theta = scaling.get("rope_theta", config.get("rope_theta"))
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
         factor = scaling.get("factor", 1.0)
         if not is_positive(theta) or not is_positive(factor):
             raise ConfigError(
@@ -225,8 +260,18 @@ class RopeArgs:
                 return cls(float(theta), float(factor))
             case "ntk":
                 return cls(float(theta) * factor, factor ** (2 / head_dim))
+            case "llama3":
+                own = {key: value for key, value in scaling.items() if key not in _ROPE_KINDS}
+                llama3 = parse(Llama3Args, own, file)
+                if llama3.high_freq_factor <= llama3.low_freq_factor:
+                    raise ConfigError(
+                        f"high_freq_factor {llama3.high_freq_factor} is not above the low one",
+                        where=file,
+                        remedy="use a checkpoint as published",
+                    )
+                return cls(float(theta), llama3=llama3)
         raise ConfigError(
-            f"rope type {kind!r} is not implemented (default, linear, ntk)",
+            f"rope type {kind!r} is not implemented (default, linear, ntk, llama3)",
             where=file,
             remedy="use a checkpoint as published",
         )

@@ -1,8 +1,9 @@
-"""The decoder that Qwen2, Qwen3 and Mistral share: a model file says how it differs.
+"""The decoder that Qwen2, Qwen3, Mistral and Llama share: a model file says how it differs.
 
 Pre-norm layers with RMSNorm, grouped key/value heads, rotary positions and a SiLU-gated MLP, as in
-transformers' modeling_qwen2.py, modeling_qwen3.py and modeling_mistral.py. Qwen2 has biases in q, k
-and v, the others have none; Qwen3 is causal and norms its queries and keys.
+transformers' modeling_qwen2.py, modeling_qwen3.py, modeling_mistral.py and modeling_llama.py. Qwen2
+has biases in q, k and v, the others have none; Qwen3 norms its queries and keys. What a token sees
+depends on the model: all, what is before it, or a window of that.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mlx_stella.models.args import Count, Layers, Positive, RopeArgs, Size
 from mlx_stella.models.layers import (
     Backbone,
     Embedding,
+    Local,
     Mask,
     RopeTables,
     Step,
@@ -47,7 +49,7 @@ class DecoderArgs:
     head_dim: Size
     hidden_act: Literal["silu"]
     rope: RopeArgs
-    sliding_window: Count | None = None  # no reference applies it
+    sliding_window: Count | None = None  # of these references only Mistral's applies it
 
     @property
     def layer_width(self) -> int:
@@ -122,6 +124,7 @@ class Decoder(Backbone):
         args: sizes, from config.json.
         qkv_bias: whether q, k and v have biases.
         is_causal: whether a token sees none behind it.
+        window: of a causal one, how many tokens a token sees, itself counted; None for all.
         attention: that of a layer.
     """
 
@@ -131,9 +134,11 @@ class Decoder(Backbone):
         *,
         qkv_bias: bool,
         is_causal: bool = False,
+        window: int | None = None,
         attention: type[Attention] = Attention,
     ):
         super().__init__()
+        self._window = window
         self._rope = args.rope
         self._head_dim = args.head_dim
         self._is_causal = is_causal
@@ -149,6 +154,8 @@ class Decoder(Backbone):
     def steps(self, length: int, attention_mask: mx.array | None) -> Iterator[Step]:
         rope = rope_tables(self._rope, length, self._head_dim)
         mask: Mask | None = "causal" if self._is_causal else key_mask(attention_mask)
+        if self._window is not None and length > self._window:
+            mask = Local(self._window - 1, is_causal=True)
         for layer in self.layers:
             yield partial(layer.attend, mask=mask, rope=rope)
             yield layer.feed_forward

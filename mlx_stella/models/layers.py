@@ -234,8 +234,7 @@ def rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
 
 @lru_cache(maxsize=8)
 def _rope_tables(args: RopeArgs, length: int, head_dim: int) -> RopeTables:
-    frequencies = args.theta ** (-np.arange(0, head_dim, 2) / head_dim) / args.divisor
-    angles = np.outer(np.arange(length), frequencies)[:, None]
+    angles = np.outer(np.arange(length), args.frequencies(head_dim))[:, None]
     cos, sin = np.cos(angles), np.sin(angles)
     tables = np.concatenate([cos, cos], axis=-1), np.concatenate([-sin, sin], axis=-1)
     return mx.array(tables[0], mx.float32), mx.array(tables[1], mx.float32)

@@ -54,6 +54,22 @@ def no_window(radius, attention_mask):
     return None
 
 
+def causal_one_further(radius, is_causal):
+    return Local(radius + 1, is_causal=True)
+
+
+def causal_one_less(radius, is_causal):
+    return Local(radius - 1, is_causal=True)
+
+
+def causal_no_window(radius, is_causal):
+    return "causal"
+
+
+def causal(attention_mask):
+    return "causal"
+
+
 def one_rope(rope_args, length, head_dim):
     return rope_tables(RopeArgs(1e4), length, head_dim)
 
@@ -104,6 +120,11 @@ LEFT_OUT = {
     "gemma3: norms of 1 + w": (gemma3, "_one_more", weights_of_norms_as_stored, 0.3),
     "gemma3: the norm behind attention": (gemma3.Layer, "attend", one_norm_less, 0.2),
     "gemma3: the size of embeddings": (gemma3.Model, "embed", plain_embeddings, 0.2),
+    "mistral: a window one token wider": (decoder, "Local", causal_one_further, 5e-3),
+    "mistral: a window one token narrower": (decoder, "Local", causal_one_less, 5e-3),
+    "mistral: the window": (decoder, "Local", causal_no_window, 0.1),
+    "llama: the causal mask that it has not": (decoder, "key_mask", causal, 0.3),
+    "llama: stretched positions": (decoder, "rope_tables", one_rope, 0.1),
     "nomic-bert: which half is the gate": (nomic_bert, "gated", the_other_half, 0.2),
     "nomic-bert: its rope base": (nomic_bert, "rope_tables", one_rope, 0.1),
     "gemma3: GELU by tanh": (gemma3, "gelu_tanh", gelu, 1e-4),

@@ -41,6 +41,8 @@ TINY = (
     "tiny-modernbert",
     "tiny-gemma3",
     "tiny-nomic-bert",
+    "tiny-mistral",
+    "tiny-llama",
 )
 """All of them; scripts/make_tiny.py made the others."""
 

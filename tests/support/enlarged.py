@@ -26,6 +26,8 @@ SIZES = {
     "tiny-modernbert": {48: 128, 144: 384, 80: 256, 160: 512},
     "tiny-gemma3": {48: 128, 80: 256},
     "tiny-nomic-bert": {48: 128, 144: 384, 80: 256},
+    "tiny-mistral": {48: 128, 24: 64, 80: 256},
+    "tiny-llama": {48: 128, 80: 256},
 }
 HEADS = {"tiny-stella-1.5b": 8, "tiny-gte-qwen2": 8, "tiny-nv-embed": 8}
 SIZE_KEYS = (
