@@ -170,6 +170,46 @@ def mpnet(config: dict) -> Iterator[Tensor]:
     yield from linear("pooler.dense", hidden, hidden)
 
 
+def modernbert(config: dict) -> Iterator[Tensor]:
+    hidden, intermediate = config["hidden_size"], config["intermediate_size"]
+    yield from embedding("embeddings.tok_embeddings", config["vocab_size"], hidden)
+    yield from norm("embeddings.norm", hidden, bias=False)
+    for index in range(config["num_hidden_layers"]):
+        layer = f"layers.{index}"
+        if index:
+            yield from norm(f"{layer}.attn_norm", hidden, bias=False)
+        yield from linear(f"{layer}.attn.Wqkv", 3 * hidden, hidden, bias=False)
+        yield from linear(f"{layer}.attn.Wo", hidden, hidden, bias=False)
+        yield from norm(f"{layer}.mlp_norm", hidden, bias=False)
+        yield from linear(f"{layer}.mlp.Wi", 2 * intermediate, hidden, bias=False)
+        yield from linear(f"{layer}.mlp.Wo", hidden, intermediate, bias=False)
+    yield from norm("final_norm", hidden, bias=False)
+
+
+def gemma3(config: dict) -> Iterator[Tensor]:
+    yield from decoder(config, "", qkv_bias=False, qk_norm=True)
+    for index in range(config["num_hidden_layers"]):
+        for part in ("pre", "post"):
+            name = f"layers.{index}.{part}_feedforward_layernorm"
+            yield from norm(name, config["hidden_size"], bias=False)
+
+
+def nomic_bert(config: dict) -> Iterator[Tensor]:
+    hidden, intermediate = config["n_embd"], config["n_inner"]
+    yield from embedding("embeddings.word_embeddings", config["vocab_size"], hidden)
+    yield from embedding("embeddings.token_type_embeddings", config["type_vocab_size"], hidden)
+    yield from norm("emb_ln", hidden)
+    for index in range(config["n_layer"]):
+        layer = f"encoder.layers.{index}"
+        yield from linear(f"{layer}.attn.Wqkv", 3 * hidden, hidden, bias=False)
+        yield from linear(f"{layer}.attn.out_proj", hidden, hidden, bias=False)
+        yield from linear(f"{layer}.mlp.fc11", intermediate, hidden, bias=False)
+        yield from linear(f"{layer}.mlp.fc12", intermediate, hidden, bias=False)
+        yield from linear(f"{layer}.mlp.fc2", hidden, intermediate, bias=False)
+        yield from norm(f"{layer}.norm1", hidden)
+        yield from norm(f"{layer}.norm2", hidden)
+
+
 # ---- stand-in tokenizers -----------------------------------------------------------------------
 
 
@@ -370,6 +410,39 @@ QWEN3_4B = QWEN3_0_6B | json.loads("""{
 QWEN3_8B = QWEN3_4B | json.loads("""{
     "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": false}""")
 
+# Of these, too, only the keys that matter.
+MODERNBERT = json.loads("""{
+    "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0, "hidden_activation": "gelu",
+    "hidden_size": 768, "intermediate_size": 1152, "local_attention": 128,
+    "local_rope_theta": 10000.0, "max_position_embeddings": 8192, "model_type": "modernbert",
+    "norm_eps": 1e-05, "num_attention_heads": 12, "num_hidden_layers": 22,
+    "torch_dtype": "float16", "vocab_size": 50368}""")
+MODERNBERT_SMALL = MODERNBERT | json.loads("""{
+    "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12}""")
+EMBEDDINGGEMMA = json.loads("""{
+    "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 768,
+    "intermediate_size": 1152, "max_position_embeddings": 2048, "model_type": "gemma3_text",
+    "num_attention_heads": 3, "num_hidden_layers": 24, "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000.0,
+    "rope_theta": 1000000.0, "sliding_window": 512, "use_bidirectional_attention": true,
+    "vocab_size": 262144}""")
+NOMIC_1_5 = json.loads("""{
+    "activation_function": "swiglu", "layer_norm_epsilon": 1e-12, "model_type": "nomic_bert",
+    "n_embd": 768, "n_head": 12, "n_inner": 3072, "n_layer": 12, "n_positions": 8192,
+    "rotary_emb_base": 1000, "type_vocab_size": 2, "vocab_size": 30528}""")
+MISTRAL = json.loads("""{
+    "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+    "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0, "sliding_window": 4096, "torch_dtype": "float16",
+    "vocab_size": 32000}""")
+NEMOTRON = MISTRAL | json.loads("""{
+    "max_position_embeddings": 131072, "model_type": "llama_bidirec", "pooling": "avg",
+    "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                     "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+    "rope_theta": 500000.0, "torch_dtype": "bfloat16", "vocab_size": 128256}""")
+del NEMOTRON["sliding_window"]
+
 # Of tokenizer_config.json only the keys that matter to encoding.
 QWEN2_TOKENIZER = json.loads("""{
     "add_eos_token": true, "add_prefix_space": false,
@@ -441,6 +514,7 @@ BGE_CLS = Modules("cls_token", 8192, "2_Normalize", NO_PROMPTS, include_prompt=N
 ARCTIC_CLS = BGE_CLS._replace(settings=ARCTIC_PROMPTS)
 QWEN3_LAST = Modules("lasttoken", 32768, "2_Normalize", QWEN3_PROMPTS)
 BERT_CLS = BGE_CLS._replace(max_seq_length=512)
+LONG_MEAN = MINILM_MEAN._replace(max_seq_length=8192)
 ZH_V3_MEAN = E5_MEAN._replace(last="2_Dense")
 
 
@@ -464,6 +538,7 @@ eos_tokenizer = partial(qwen2_tokenizer, append_eos=True)
 # Both files really do pad every text to one length.
 padding_512 = partial(bert_tokenizer, fixed_length=512)
 padding_128 = partial(bert_tokenizer, fixed_length=128)
+mistral = partial(decoder, prefix="", qkv_bias=False)
 zh_tokenizer = partial(bert_tokenizer, 21128)
 # Not of the kind that these two have, but with as many pieces.
 mpnet_tokenizer = partial(bert_tokenizer, 30527)
@@ -511,26 +586,38 @@ MODELS = {
     "arctic-embed-l-v2.0": Model(bert, BGE_M3, xlm_roberta_tokenizer, ZH_TOKENIZER, ARCTIC_CLS),
 }
 # Of these only the shape is known to be theirs.
-for names, config, modules in (
-    ("all-minilm-l12-v2 e5-small-v2 gte-small", BERT_SMALL, E5_MEAN),
-    ("e5-base-v2 gte-base", BERT_BASE, E5_MEAN),
-    ("e5-large-v2 gte-large", BERT_LARGE, E5_MEAN),
-    ("gte-small-zh", BERT_SMALL_ZH | {"num_hidden_layers": 6}, E5_MEAN),
-    ("gte-base-zh", BERT_BASE_ZH, E5_MEAN),
-    ("gte-large-zh", BERT_LARGE_ZH, E5_MEAN),
-    ("multilingual-e5-small", BERT_SMALL | {"vocab_size": 250037}, E5_MEAN),
-    ("arctic-embed-xs", MINILM, BERT_CLS),
-    ("bge-small-en-v1.5 arctic-embed-s", BERT_SMALL, BERT_CLS),
-    ("bge-base-en-v1.5 arctic-embed-m arctic-embed-m-v1.5", BERT_BASE, BERT_CLS),
-    ("bge-large-en-v1.5 mxbai-embed-large-v1 uae-large-v1 arctic-embed-l", BERT_LARGE, BERT_CLS),
-    ("bge-small-zh-v1.5", BERT_SMALL_ZH, BERT_CLS),
-    ("bge-base-zh-v1.5", BERT_BASE_ZH, BERT_CLS),
-    ("bge-large-zh-v1.5", BERT_LARGE_ZH, BERT_CLS),
-    ("labse", BERT_BASE | {"vocab_size": 501153}, BERT_CLS._replace(max_seq_length=256)),
+for names, tensors, config, modules in (
+    ("all-minilm-l12-v2 e5-small-v2 gte-small", bert, BERT_SMALL, E5_MEAN),
+    ("e5-base-v2 gte-base", bert, BERT_BASE, E5_MEAN),
+    ("e5-large-v2 gte-large", bert, BERT_LARGE, E5_MEAN),
+    ("gte-small-zh", bert, BERT_SMALL_ZH | {"num_hidden_layers": 6}, E5_MEAN),
+    ("gte-base-zh", bert, BERT_BASE_ZH, E5_MEAN),
+    ("gte-large-zh", bert, BERT_LARGE_ZH, E5_MEAN),
+    ("multilingual-e5-small", bert, BERT_SMALL | {"vocab_size": 250037}, E5_MEAN),
+    ("arctic-embed-xs", bert, MINILM, BERT_CLS),
+    ("bge-small-en-v1.5 arctic-embed-s", bert, BERT_SMALL, BERT_CLS),
+    ("bge-base-en-v1.5 arctic-embed-m arctic-embed-m-v1.5", bert, BERT_BASE, BERT_CLS),
+    (
+        "bge-large-en-v1.5 mxbai-embed-large-v1 uae-large-v1 arctic-embed-l",
+        bert,
+        BERT_LARGE,
+        BERT_CLS,
+    ),
+    ("bge-small-zh-v1.5", bert, BERT_SMALL_ZH, BERT_CLS),
+    ("bge-base-zh-v1.5", bert, BERT_BASE_ZH, BERT_CLS),
+    ("bge-large-zh-v1.5", bert, BERT_LARGE_ZH, BERT_CLS),
+    ("labse", bert, BERT_BASE | {"vocab_size": 501153}, BERT_CLS._replace(max_seq_length=256)),
+    ("gte-modernbert-base granite-r2", modernbert, MODERNBERT, BGE_CLS),
+    ("granite-small-r2", modernbert, MODERNBERT_SMALL, BGE_CLS),
+    ("modernbert-embed-base", modernbert, MODERNBERT, LONG_MEAN),
+    ("nomic-embed-v1.5", nomic_bert, NOMIC_1_5, LONG_MEAN),
+    ("embeddinggemma-300m", gemma3, EMBEDDINGGEMMA, LONG_MEAN),
+    ("e5-mistral-7b sfr-mistral sfr-embedding-2 linq-mistral", mistral, MISTRAL, QWEN3_LAST),
+    ("nemotron-8b", mistral, NEMOTRON, LONG_MEAN),
 ):
     tokenizer = partial(bert_tokenizer, config["vocab_size"])
     MODELS |= {
-        name: Model(bert, config, tokenizer, BERT_TOKENIZER, modules) for name in names.split()
+        name: Model(tensors, config, tokenizer, BERT_TOKENIZER, modules) for name in names.split()
     }
 
 
@@ -660,14 +747,15 @@ def main(
     model = MODELS[name]
     config = copy.deepcopy(model.config)
     backbone = config.get("text_config", config)
+    counts = "n_layer" if "n_layer" in backbone else "num_hidden_layers"
     if layers:
-        backbone["num_hidden_layers"] = layers
-    width = backbone["hidden_size"]
+        backbone[counts] = layers
+    width = backbone.get("hidden_size", backbone.get("n_embd"))
 
     warning = "These weights are random: good only for measuring memory, speed and loading."
     if not tokenizer:
         warning += "\ntokenizer.json is a stand-in that cuts text into single characters or bytes."
-    command = f"scripts/random_checkpoint.py {name} --layers {backbone['num_hidden_layers']}"
+    command = f"scripts/random_checkpoint.py {name} --layers {backbone[counts]}"
     readme = f"# Not {name}\n\n{warning}\nWritten by `{command} --seed {seed}` of mlx-stella.\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / "README.md").write_text(readme)  # first, so that a half-written folder says it too

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-_NON_COMMERCIAL = (
-    "NV-Embed is licensed CC-BY-NC-4.0: for research and other non-commercial use only"
+_NON_COMMERCIAL = "{} is licensed {}: for research and other non-commercial use only"
+_GEMMA_TERMS = (
+    "EmbeddingGemma is under Google's Gemma terms, which forbid some uses: "
+    "https://ai.google.dev/gemma/terms"
 )
 _STELLA_DIMS = (256, 768, 1024, 2048, 4096, 6144, 8192)
 _RETRIEVE = "Instruct: Given a web search query, retrieve relevant passages that answer the query"
 _PICCOLO_PROMPTS = {"query": "查询: ", "document": "结果: "}
 _BGE_PROMPTS = {"query": "Represent this sentence for searching relevant passages: "}
 _BGE_ZH_PROMPTS = {"query": "为这个句子生成表示以用于检索相关文章："}
+_NOMIC_PROMPTS = {"query": "search_query: ", "document": "search_document: "}
 _E5_PROMPTS = {"query": "query: ", "document": "passage: "}
 
 # Parameters of BERT layouts: 30,522 words; zh: 21,128.
@@ -19,6 +22,9 @@ _ZH_BASE, _ZH_BASE_1024, _ZH_LARGE = 101_677_056, 102_070_272, 324_472_832
 _MINILM = 22_565_376
 # XLM-RoBERTa: 250,002 words; the long ones have 8,192 positions.
 _XLM_BASE, _XLM_LARGE, _XLM_LONG = 277_453_056, 558_840_832, 566_705_152
+
+
+_MODERNBERT = 149_014_272
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def _nv_embed(alias: str, name: str, max_seq_length: int) -> Entry:
         dims=(4096,),
         max_seq_length=max_seq_length,
         query_prompt="query",
-        licence_notice=_NON_COMMERCIAL,
+        licence_notice=_NON_COMMERCIAL.format("NV-Embed", "CC-BY-NC-4.0"),
     )
 
 
@@ -165,6 +171,38 @@ def _qwen3_embedding(size: str, parameters: int, dim: int) -> Entry:
         max_seq_length=32768,
         query_prompt="query",
         prefix_sizes=range(32, dim),
+    )
+
+
+def _granite(size: str, parameters: int, dim: int) -> Entry:
+    return Entry(
+        f"granite-{size}r2",
+        f"ibm-granite/granite-embedding-{size}english-r2",
+        "Apache-2.0",
+        parameters,
+        dims=(dim,),
+        max_seq_length=8192,
+    )
+
+
+def _mistral(
+    alias: str,
+    repo: str,
+    licence: str,
+    task: str = "Given a web search query, retrieve relevant passages that answer the query",
+) -> Entry:
+    is_free = licence == "MIT"
+    notice = None if is_free else _NON_COMMERCIAL.format(repo.split("/")[1], licence)
+    return Entry(
+        alias,
+        repo,
+        licence,
+        7_110_660_096,
+        dims=(4096,),
+        max_seq_length=4096,
+        query_prompt="query",
+        prompts={"query": f"Instruct: {task}\nQuery: "},
+        licence_notice=notice,
     )
 
 
@@ -272,6 +310,65 @@ MODELS: tuple[Entry, ...] = (
     _qwen3_embedding("0.6B", 595_776_512, 1024),
     _qwen3_embedding("4B", 4_021_774_336, 2560),
     _qwen3_embedding("8B", 7_567_295_488, 4096),
+    Entry(
+        "embeddinggemma-300m",
+        "google/embeddinggemma-300m",
+        "Gemma terms",
+        302_863_104,
+        dims=(768,),
+        max_seq_length=2048,
+        query_prompt="query",
+        prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
+        prefix_sizes=(128, 256, 512),
+        licence_notice=_GEMMA_TERMS,
+    ),
+    _bert("Alibaba-NLP/gte-modernbert-base", "Apache-2.0", _MODERNBERT, 768, 8192),
+    _bert(
+        "nomic-ai/modernbert-embed-base",
+        "Apache-2.0",
+        _MODERNBERT,
+        768,
+        8192,
+        prompts=_NOMIC_PROMPTS,
+        prefix_sizes=(256,),
+    ),
+    _granite("", _MODERNBERT, 768),
+    _granite("small-", 47_662_464, 384),
+    Entry(
+        "nomic-embed-v1.5",
+        "nomic-ai/nomic-embed-text-v1.5",
+        "Apache-2.0",
+        136_731_648,
+        dims=(768,),
+        max_seq_length=8192,
+        query_prompt="query",
+        prompts=_NOMIC_PROMPTS,
+        prefix_sizes=(64, 128, 256, 512),
+        norms_before_cut=True,
+    ),
+    _mistral("e5-mistral-7b", "intfloat/e5-mistral-7b-instruct", "MIT"),
+    _mistral("sfr-mistral", "Salesforce/SFR-Embedding-Mistral", "CC-BY-NC-4.0"),
+    _mistral("sfr-embedding-2", "Salesforce/SFR-Embedding-2_R", "CC-BY-NC-4.0"),
+    _mistral(
+        "linq-mistral",
+        "Linq-AI-Research/Linq-Embed-Mistral",
+        "CC-BY-NC-4.0",
+        "Given a question, retrieve Wikipedia passages that answer the question",
+    ),
+    Entry(
+        "nemotron-8b",
+        "nvidia/llama-embed-nemotron-8b",
+        "NVIDIA, NC",
+        7_504_924_672,
+        dims=(4096,),
+        max_seq_length=32768,
+        query_prompt="query",
+        prompts={
+            "query": "Instruct: Given a question, retrieve passages that answer the question\n"
+            "Query: "
+        },
+        licence_notice=_NON_COMMERCIAL.format("llama-embed-nemotron-8b", "by NVIDIA"),
+    ),
 )
 
 

@@ -116,7 +116,7 @@ class Similarities:
 
     Attributes:
         alias: the model; ``title``: what was published and where.
-        queries, passages: the texts; the queries are embedded with ``query_prompt``.
+        queries, passages: the texts; embedded with ``query_prompt`` and ``passage_prompt``.
         expected: one row a query, one column a passage.
         dim: the head; None is the default one.
         uncertainty: of the published figures: half their last digit, or more where said.
@@ -128,12 +128,14 @@ class Similarities:
     passages: tuple[str, ...]
     expected: tuple[tuple[float, ...], ...]
     query_prompt: str | None = None
+    passage_prompt: str | None = None
     dim: int | None = None
     uncertainty: float = 1e-6
 
     def compute(self, model: Encoder) -> np.ndarray:
         queries = model.encode(self.queries, prompt_name=self.query_prompt, dim=self.dim)
-        return model.similarity(queries, model.encode(self.passages, dim=self.dim))
+        passages = model.encode(self.passages, prompt_name=self.passage_prompt, dim=self.dim)
+        return model.similarity(queries, passages)
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,28 @@ EXAMPLES: tuple[Example, ...] = (
         (_GTE_QWEN_PASSAGES[0], _PUMPKIN),
         ((0.9192852783203125, 0.67580322265625), (0.703814468383789, 0.921330795288086)),
         query_prompt="query",
+    ),
+    Similarities(
+        "gte-modernbert-base",
+        "model card",
+        _CAPITAL,
+        _CAPITAL_ANSWERS,
+        ((0.4289073944091797, 0.7130911254882812, 0.33664554595947266),),
+    ),
+    Similarities(
+        "embeddinggemma-300m",
+        "model card",
+        ("Which planet is known as the Red Planet?",),
+        (
+            "Venus is often called Earth's twin because of its similar size and proximity.",
+            "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+            "Jupiter, the largest planet in our solar system, has a prominent red spot.",
+            "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
+        ),
+        ((0.3011, 0.6359, 0.4930, 0.4889),),
+        query_prompt="query",
+        passage_prompt="document",
+        uncertainty=6e-5,
     ),
     Similarities(
         "all-minilm-l6-v2",

@@ -57,7 +57,14 @@ def test_the_script_knows_every_model_of_the_catalogue(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["stella-base-zh", "gte-base-en-v1.5", "all-minilm-l6-v2", "qwen3-embedding-0.6b"]
+    "name",
+    [
+        "stella-base-zh",
+        "gte-base-en-v1.5",
+        "all-minilm-l6-v2",
+        "qwen3-embedding-0.6b",
+        "gte-modernbert-base",
+    ],
 )
 def test_other_layouts_load_too(name, tmp_path):
     command = [sys.executable, SCRIPT, name, tmp_path / name, "--layers", "1"]
