@@ -296,9 +296,11 @@ class LanceStore:
         return self._connection
 
     def _create(self, name: str, schema: pa.Schema) -> Any:
-        # Also in a folder left by a process that was killed while creating the table. To overwrite
-        # what is not there would be told on stderr by a library that somebody imported before.
-        self._tables[name] = self._database.create_table(name, schema=schema, mode="create")
+        # One that is there has no rows (and is falsy): it was emptied, or whoever made it was ended
+        # before it had any, and may have meant vectors of another size. To overwrite what is not
+        # there would be told on stderr by a library that somebody imported before.
+        mode = "create" if self._open(name) is None else "overwrite"
+        self._tables[name] = self._database.create_table(name, schema=schema, mode=mode)
         return self._tables[name]
 
     @contextmanager

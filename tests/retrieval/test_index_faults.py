@@ -292,6 +292,18 @@ def test_questions_that_look_like_options_sql_or_filters(original, how):
         assert {hit["file"] for hit in hits} == set(TEXTS)
 
 
+def test_a_table_without_rows_is_made_again(tmp_path):
+    """It was emptied; or, without notes beside it, an indexer was ended that had just made it."""
+    (tmp_path / "notes").mkdir()
+    for name in ("a.md", None, "b.md"):
+        for path in tmp_path.glob("notes/*"):
+            path.unlink()
+        if name:
+            (tmp_path / "notes" / name).write_text("tea" if name == "a.md" else "coffee")
+        succeed("index", "notes", "--to", "idx", cwd=tmp_path)
+    assert "coffee" in succeed("search", "idx", "tea", cwd=tmp_path)
+
+
 def test_a_library_that_was_imported_before_says_nothing_of_a_new_index(tmp_path):
     script = (
         "import lancedb; from mlx_stella.retrieval.lance import LanceStore;"
