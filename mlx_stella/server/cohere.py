@@ -10,7 +10,6 @@ from pydantic import Field
 from mlx_stella.server.asked import MOST_TEXTS, Asked
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault
-from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     Body,
     Count,
@@ -20,6 +19,7 @@ from mlx_stella.server.wire import (
     body_of,
     client_of,
     faults_in,
+    headers_of,
     json_rows,
     read_body,
 )

@@ -15,8 +15,8 @@ from mlx_stella.encoding.encoder import Encoder
 from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.settings import OnLong, Settings
 from mlx_stella.server.asked import MOST_TOKENS, Asked, settle
+from mlx_stella.server.call_thread import CallThread
 from mlx_stella.server.faults import Faults, RequestError, Shape
-from mlx_stella.server.helper import Helper
 from mlx_stella.server.metrics import Metrics
 from mlx_stella.server.models import Models, ServedModel
 from mlx_stella.server.worker import GoneError, Job, StoppingError, Worker
@@ -87,7 +87,7 @@ class Served:
         self.worker = worker or Worker(self.metrics)
         self.default_prompt, self._on_long = default_prompt, on_long
         self._tokenizers = {
-            goes_first: Helper(f"tokenize-{goes_first}") for goes_first in (True, False)
+            goes_first: CallThread(f"tokenize-{goes_first}") for goes_first in (True, False)
         }
         self._remembered: OrderedDict[Any, Embedded] = OrderedDict()
         self.failure: Exception | None = None

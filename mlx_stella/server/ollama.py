@@ -21,7 +21,6 @@ from mlx_stella.server.asked import Asked, split_name
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault, RequestError
 from mlx_stella.server.models import ServedModel
-from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     INPUT,
     Body,
@@ -31,6 +30,7 @@ from mlx_stella.server.wire import (
     body_of,
     client_of,
     faults_in,
+    headers_of,
     json_response,
     json_rows,
     read_body,

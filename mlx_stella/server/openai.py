@@ -21,6 +21,7 @@ from mlx_stella.server.wire import (
     body_of,
     client_of,
     faults_in,
+    headers_of,
     json_response,
     json_rows,
     read_body,
@@ -95,14 +96,6 @@ def shape(fault: Fault) -> dict[str, Any]:
         "code": fault.code,
     }
     return {"error": error}
-
-
-def headers_of(embedded: Embedded) -> dict[str, str]:
-    """What no protocol has a field for: the prompt, and how many texts were cut."""
-    headers = {"x-prompt": embedded.prompt}
-    if embedded.cut:
-        headers["x-truncated-inputs"] = str(len(embedded.cut))
-    return headers
 
 
 async def _answer(embedded: Embedded, name: str, is_base64: bool) -> Response:

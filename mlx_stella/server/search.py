@@ -25,7 +25,7 @@ from mlx_stella.server.faults import RequestError
 from mlx_stella.server.guard import is_unix
 from mlx_stella.server.indexes import Indexes, Place, ServedIndex
 from mlx_stella.server.models import ServedModel
-from mlx_stella.server.openai import headers_of, shape
+from mlx_stella.server.openai import shape
 from mlx_stella.server.wire import (
     Body,
     Count,
@@ -33,6 +33,7 @@ from mlx_stella.server.wire import (
     body_of,
     client_of,
     faults_in,
+    headers_of,
     json_response,
     read_body,
 )

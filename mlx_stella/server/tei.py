@@ -19,7 +19,6 @@ from mlx_stella.encoding.vectors import similarity as similarity_of
 from mlx_stella.server.asked import MOST_TEXTS, MOST_TOKENS, Asked
 from mlx_stella.server.embedding import Served
 from mlx_stella.server.faults import Fault, RequestError
-from mlx_stella.server.openai import headers_of
 from mlx_stella.server.wire import (
     INPUT,
     Body,
@@ -29,6 +28,7 @@ from mlx_stella.server.wire import (
     body_of,
     client_of,
     faults_in,
+    headers_of,
     json_response,
     json_rows,
     read_body,

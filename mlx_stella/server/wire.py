@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.types import Receive, Scope, Send
 
 from mlx_stella.server.asked import MOST_TEXTS
+from mlx_stella.server.embedding import Embedded
 from mlx_stella.server.faults import Fault, RequestError, Shape
 
 
@@ -183,3 +184,11 @@ def client_of(request: Request) -> str:
     """Who asks, to take turns by: the program, and where it runs."""
     host = request.client.host if request.client else "unix"
     return f"{host} {request.headers.get('user-agent', '')}"
+
+
+def headers_of(embedded: Embedded) -> dict[str, str]:
+    """What no protocol has a field for: the prompt, and how many texts were cut."""
+    headers = {"x-prompt": embedded.prompt}
+    if embedded.cut:
+        headers["x-truncated-inputs"] = str(len(embedded.cut))
+    return headers

@@ -22,7 +22,7 @@ from mlx_stella.encoding.prepared import Prepared
 from mlx_stella.encoding.settings import Settings
 from mlx_stella.errors import StellaError, VectorError
 from mlx_stella.server.backlog import Backlog, BacklogFullError, Waiting
-from mlx_stella.server.helper import Ended, called, settle
+from mlx_stella.server.call_thread import Ended, called, settle
 from mlx_stella.server.metrics import Metrics
 
 T = TypeVar("T")

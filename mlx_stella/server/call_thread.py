@@ -15,7 +15,7 @@ Ended = tuple["asyncio.Future[Any]", Any, BaseException | None]
 """Who waits; the result, or the error in its place."""
 
 
-class Helper:
+class CallThread:
     """One thread; calls are done in their order."""
 
     def __init__(self, name: str):
